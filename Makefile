@@ -1,0 +1,71 @@
+# Onecode. Needs Python >= 3.11 with venv, make and git; everything else comes hash-locked into .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types unit process format docs lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Tests that start processes of their own run one after another; all others share the machine's cores.
+SERIAL := tests/integration tests/e2e
+LOCKER := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(DEV) ## Make .venv with everything for work on the project
+
+demo: $(RUNTIME) ## Start a local network and pay once
+	$(BIN)/onecode demo
+
+test: lint types unit process ## All checks and tests
+
+lint: $(DEV) ## Ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV) ## Mypy in strict mode
+	$(BIN)/mypy
+
+unit: $(DEV) ## Tests inside one process, in parallel
+	$(BIN)/python -m pytest -n 2 tests $(addprefix --ignore=,$(SERIAL))
+
+process: $(DEV) ## Tests that start real processes, one at a time
+	@if find $(SERIAL) -name 'test_*.py' 2>/dev/null | grep -q .; then \
+		$(BIN)/python -m pytest $(wildcard $(SERIAL)); \
+	else echo 'no process tests yet'; fi
+
+format: $(DEV) ## Let ruff format and fix the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(DEV) ## Write the generated pages under docs/
+	$(BIN)/python scripts/error_catalogue.py
+	$(BIN)/python scripts/spec_tables.py
+	$(BIN)/python scripts/line_count.py
+
+lock: $(DEV) ## Resolve pyproject.toml again into both lock files
+	$(LOCKER) --upgrade pyproject.toml --group build --output-file requirements.lock
+	$(LOCKER) --upgrade pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@echo 'now: make setup && make test, and look at the difference'
+
+clean: ## Remove .venv, caches and build output
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	bash scripts/make_venv.sh $(VENV)
+	@touch $@
+
+# The build backend is in the lock too: nothing is installed that no hash pins.
+$(RUNTIME): $(VENV)/.made requirements.lock pyproject.toml
+	$(PIP) install --require-hashes --no-deps -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements-dev.lock
+	$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@
