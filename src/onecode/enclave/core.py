@@ -1,0 +1,297 @@
+"""The enclave: believes nothing from its host, opens only what the asking wallet may read.
+
+Pure but for the entropy of HPKE and the functions given: time and random bytes are arguments. Integrity of an answer
+never rests on this room, only confidentiality does (docs/threat-model.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from onecode.attest.evidence import Attester, Bindings, report_data
+from onecode.attest.release import EnclaveTerms, SealedGrant, open_grant
+from onecode.enclave.buckets import Buckets
+from onecode.enclave.frames import EnclaveQuery, EnclaveStatus, EvidenceReply, EvidenceRequest, HeaderUpdate
+from onecode.enclave.leases import Leases
+from onecode.enclave.replay import SeenQueries
+from onecode.errors import Declined, Malformed, OnecodeError, Untrusted
+from onecode.proof.governance import ENCLAVE_POLICY_KEY
+from onecode.proof.header import header_hash
+from onecode.proof.leaves import Link, PlatformLeaf, Role
+from onecode.proof.light import Trust, VerifiedHeader, require_fresh, trusted_state, verify_header
+from onecode.proof.map import Section, SectionRoots, verify_absence, verify_presence, verify_roots
+from onecode.query.credential import parse_credential, verify_credential
+from onecode.query.messages import (
+    PROTOCOL,
+    ClearQuery,
+    Credential,
+    MatchMode,
+    Opened,
+    Query,
+    Result,
+    SecretQuery,
+    SignedSecret,
+)
+from onecode.query.sealing import open_query, reply_bytes, seal_result, verify_device
+from onecode.query.verify import VerifiedState, readable_links, verify_platforms, verify_state, verify_target
+from onecode.record.envelope import ENVELOPE_OVERHEAD_BYTES, RecordIds, open_envelope, verify_commitment
+from onecode.schema import parse
+from onecode.wire import sha256
+
+HEADERS_KEPT = 64
+CREDENTIALS_KEPT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveSettings:
+    """What the enclave was started with. `anchor` is where it begins to trust; see `proof/trust.py`."""
+
+    chain_id: str
+    node_id: str
+    anchor: Trust
+    header_age_ms_max: int = 30_000
+    query_window_ms: int = 60_000
+
+    def terms(self) -> EnclaveTerms:
+        return EnclaveTerms(
+            chain_id=self.chain_id,
+            anchor_hash=self.anchor.state.header_hash,
+            header_age_ms_max=self.header_age_ms_max,
+            query_window_ms=self.query_window_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """One verified header with what was proven under it."""
+
+    header: VerifiedHeader
+    roots: SectionRoots
+    platforms: Mapping[bytes, PlatformLeaf]
+
+
+class Enclave:
+    """State of one enclave. `random_bytes(n)` gives entropy; every method takes the time."""
+
+    def __init__(
+        self, settings: EnclaveSettings, attester: Attester, random_bytes: Callable[[int], bytes], started_ms: int
+    ) -> None:
+        self._settings = settings
+        self._attester = attester
+        self._random = random_bytes
+        self._started_ms = started_ms
+        self._query_key = X25519PrivateKey.from_private_bytes(random_bytes(32))
+        self.query_key = self._query_key.public_key().public_bytes_raw()
+        self._trust = settings.anchor
+        self._known: dict[int, _Known] = {}
+        self._height = 0
+        self._policy_hash = bytes(32)
+        self._pending: dict[bytes, tuple[Bindings, X25519PrivateKey]] = {}
+        self._leases = Leases()
+        self._buckets = Buckets()
+        self._seen = SeenQueries(2 * settings.query_window_ms)
+        self._credentials: dict[tuple[bytes, bytes], Credential] = {}
+
+    # --- what the host tells ------------------------------------------------------------------------------------------
+
+    def accept_header(self, update: HeaderUpdate, now_ms: int) -> None:
+        """Follow the chain to a newer header.
+
+        1. It verifies from the newest header verified so far (never from an older one) and is fresh. 2. The section
+        roots are under it. 3. The platforms are those proven under the same platforms root, or are given, all proven.
+        4. The enclave policy is proven, present or absent.
+        """
+        if header_hash(update.header.header) == self._trust.state.header_hash and self._height:
+            return
+        header = verify_header(update.header, update.validators, self._trust, now_ms)  # 1
+        require_fresh(header, now_ms, self._settings.header_age_ms_max)
+        verify_roots(update.roots, header.header.app_hash)  # 2
+        newest = self._known.get(self._height)
+        root = update.roots.root(Section.PLATFORMS)
+        if newest is not None and newest.roots.root(Section.PLATFORMS) == root:  # 3
+            platforms = newest.platforms
+        elif update.platforms is not None:
+            platforms = verify_platforms(update.platforms, update.roots, {})
+        else:
+            raise Malformed("enclave.platforms_missing", "the platforms changed: send them all", field="platforms")
+        if update.policy:  # 4
+            verify_presence(update.roots, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, update.policy, update.policy_proof)
+        else:
+            verify_absence(update.roots, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, update.policy_proof)
+        self._policy_hash = sha256(update.policy)
+        self._trust = Trust(
+            trusted_state(header.header, header.validators),
+            self._trust.trusting_period_ms,
+            self._trust.clock_drift_ms,
+            self._trust.block_version,
+            self._trust.app_hash_bytes,
+        )
+        self._height = header.header.height
+        self._known[self._height] = _Known(header, update.roots, platforms)
+        while len(self._known) > HEADERS_KEPT:
+            self._known.pop(next(iter(self._known)))
+
+    def status(self) -> EnclaveStatus:
+        newest = self._known.get(self._height)
+        return EnclaveStatus(
+            query_key=self.query_key,
+            kind=self._attester.kind,
+            measurement=self._attester.measurement,
+            node_id=self._settings.node_id,
+            height=self._height,
+            platforms_root=newest.roots.root(Section.PLATFORMS) if newest else b"",
+            leases=self._leases.listed(),
+        )
+
+    # --- keys ---------------------------------------------------------------------------------------------------------
+
+    def _platform(self, platform: bytes) -> PlatformLeaf:
+        newest = self._known.get(self._height)
+        leaf = newest.platforms.get(platform) if newest else None
+        if leaf is None:
+            raise Untrusted("platform.unknown", "the chain lists no such platform", field="platform")
+        return leaf
+
+    def make_evidence(self, request: EvidenceRequest, now_ms: int) -> EvidenceReply:
+        """Evidence for one platform's key service, whose key must be proven on chain."""
+        self._platform(request.platform).require_key(Role.KEY_SERVICE, request.key_service_key, now_ms)
+        release = X25519PrivateKey.from_private_bytes(self._random(32))
+        terms = self._settings.terms()
+        bindings = Bindings(
+            header_hash=self._trust.state.header_hash,
+            config_hash=sha256(terms.encoded()),
+            node_id=self._settings.node_id,
+            nonce=request.nonce,
+            release_key=release.public_key().public_bytes_raw(),
+            query_key=self.query_key,
+            key_service_key=request.key_service_key,
+            policy_hash=self._policy_hash,
+            started_ms=self._started_ms,
+        )
+        evidence = self._attester.evidence(report_data(self._settings.chain_id, bindings))
+        self._pending[request.platform] = (bindings, release)
+        return EvidenceReply(bindings=bindings, evidence=evidence, height=self._height, terms=terms)
+
+    def accept_grant(self, given: SealedGrant, now_ms: int) -> None:
+        """Take a platform's epoch keys, if they answer the request that this enclave made last to its key service."""
+        pending = self._pending.get(given.platform)
+        if pending is None:
+            raise Untrusted("grant.unasked", "no evidence was asked for this platform", field="platform")
+        self._platform(given.platform).require_key(Role.KEY_SERVICE, given.key, now_ms)
+        grant = open_grant(self._settings.chain_id, given, *pending)
+        self._leases.accept(grant, now_ms)
+        del self._pending[given.platform]
+
+    # --- queries ------------------------------------------------------------------------------------------------------
+
+    def answer(self, asked: EnclaveQuery, now_ms: int) -> bytes:
+        """The sealed result for one query. Refusals after the seal is open are sealed too; before, they are raised.
+
+        1. The query is of this chain, protocol and enclave, and opens. 2. It is inside its time window. 3. Its header
+        was verified here and is no older than allowed at the time the device signed. 4. The credential's platform is
+        proven and active, the credential good. 5. The device signed this query. 6. It was not answered before. 7. The
+        device and its platform have tokens left. 8. The merchant's state verifies as for a wallet (steps 13 to 19). 9.
+        The envelopes are those of the links. Then only links that the query accepts and the wallet's platform may read
+        are opened, each counted.
+        """
+        query = parse(Query, asked.query, path="query")
+        clear = parse(ClearQuery, query.clear, path="query.clear")
+        if clear.chain_id != self._settings.chain_id:  # 1
+            raise Untrusted("query.chain", "the query is for another chain", field="chain_id")
+        if clear.protocol != PROTOCOL:
+            raise Malformed("query.protocol", f"protocol {clear.protocol} is not spoken; use {PROTOCOL}")
+        if clear.query_key != self.query_key:
+            raise Malformed("query.enclave_unknown", "the query is sealed to another enclave; fetch the network view")
+        secret, signed, clear_hash = open_query(query, clear.chain_id, self._query_key)
+        try:
+            opened = self._opened(asked, clear, secret, signed, clear_hash, now_ms)
+            result = Result(query_id=secret.query_id, opened=opened)
+        except OnecodeError as error:
+            result = Result(
+                query_id=secret.query_id,
+                opened=(),
+                refusal=error.code,
+                branch=error.branch,
+                detail=error.message[:200],
+                retry_after_ms=error.retry_after_ms,
+            )
+        size = reply_bytes([max(0, len(envelope) - ENVELOPE_OVERHEAD_BYTES) for envelope in asked.envelopes])
+        return seal_result(clear.chain_id, result, secret.reply_key, clear_hash, size, self._random(12))
+
+    def _opened(
+        self,
+        asked: EnclaveQuery,
+        clear: ClearQuery,
+        secret: SecretQuery,
+        signed: SignedSecret,
+        clear_hash: bytes,
+        now_ms: int,
+    ) -> tuple[Opened, ...]:
+        if secret.session is not None:
+            raise Malformed("query.session", "sessions are not offered; leave the field out", field="session")
+        if abs(now_ms - secret.time_ms) > self._settings.query_window_ms:  # 2
+            raise Untrusted("query.time", "the query was signed too long ago or in the future", field="time_ms")
+        known = self._known.get(asked.height)
+        if known is None:  # 3
+            raise Untrusted("enclave.header_unknown", "the node gave its enclave no such header", field="height")
+        require_fresh(known.header, secret.time_ms, self._settings.header_age_ms_max)
+        credential = self._credential(secret.credential, known, secret.time_ms)  # 4
+        verify_device(clear.chain_id, credential.device, clear.query_key, signed, clear_hash)  # 5
+        self._seen.add(secret.query_id + credential.device, now_ms)  # 6
+        self._buckets.admit(credential.device, credential.platform, now_ms)  # 7
+        try:
+            state = verify_state(  # 8
+                clear, known.header, known.roots, asked.aliases, asked.merchant, known.platforms
+            )
+            target = verify_target(state, secret.accepted, credential.platform)
+        except Declined:
+            self._buckets.count_miss(credential.device, now_ms)
+            raise
+        if len(asked.envelopes) != len(state.links):  # 9
+            raise Untrusted("envelope.count", "the node gave another number of envelopes than the chain lists")
+        readable = readable_links(state, secret.accepted, credential.platform)
+        chosen = [target] if secret.mode == MatchMode.NODE else readable
+        self._buckets.count_hits(credential.device, len(chosen), now_ms)
+        envelopes = dict(zip((link.platform for link in state.links), asked.envelopes, strict=True))
+        found = [self._open(state, link, envelopes[link.platform], now_ms) for link in chosen]
+        return tuple(opened for opened in found if opened is not None)
+
+    def _credential(self, raw: bytes, known: _Known, now_ms: int) -> Credential:
+        """The verified credential; verified once under each platforms root, its end checked every time."""
+        key = (sha256(raw), known.roots.root(Section.PLATFORMS))
+        cached = self._credentials.get(key)
+        if cached is not None and cached.valid_from_ms <= now_ms < cached.valid_until_ms:
+            return cached
+        _, claimed = parse_credential(raw)
+        leaf = known.platforms.get(claimed.platform)
+        if leaf is None:
+            raise Untrusted(
+                "credential.platform_unknown", "the credential's platform is not on chain", field="platform"
+            )
+        credential = verify_credential(self._settings.chain_id, raw, leaf, claimed.platform, now_ms)
+        if len(self._credentials) >= CREDENTIALS_KEPT:
+            self._credentials.clear()
+        self._credentials[key] = credential
+        return credential
+
+    def _open(self, state: VerifiedState, link: Link, envelope: bytes, now_ms: int) -> Opened | None:
+        """The signed record of one link, or None without a running lease for its key: the wallet then sees a live link
+        without a record and asks another node."""
+        if sha256(envelope) != link.envelope_hash:
+            raise Untrusted("envelope.hash", "an envelope is not the one that its link names", field="envelope")
+        cipher = self._leases.take(link.platform, link.epoch, now_ms)
+        if cipher is None:
+            return None
+        ids = RecordIds(
+            merchant=state.merchant,
+            platform=link.platform,
+            service=state.service,
+            version=link.version,
+            epoch=link.epoch,
+        )
+        opened = open_envelope(self._settings.chain_id, ids, envelope, cipher)
+        verify_commitment(self._settings.chain_id, ids, opened, link.commitment)
+        return Opened(platform=link.platform, signed_record=opened)
