@@ -1,0 +1,114 @@
+"""A wallet's directory: device key, credential, newest header, payments, evidence of lies."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from onecode.errors import Misconfigured
+from onecode.schema import parse
+from onecode.wallet.headers import SavedHeader
+from onecode.wire import SigningKey
+
+_DEVICE, _CREDENTIAL, _HEADER = "device.key", "credential.cbor", "header.cbor"
+_PAYMENTS, _EVIDENCE = "payments.jsonl", "evidence"
+EVIDENCE_FILES_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPayment:
+    """A payment as it lies on disk. request: encoded PaymentRequest; receipt: encoded SignedReceipt, None until had."""
+
+    idempotency_key: str
+    request: bytes
+    receipt: bytes | None
+
+
+class WalletStore:
+    """Files of one wallet, mode 0600 in a directory of mode 0700. Every replacement is atomic and durable."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _load(self, name: str) -> bytes | None:
+        path = self.directory / name
+        return path.read_bytes() if path.exists() else None
+
+    def _save(self, name: str, data: bytes) -> None:
+        path = self.directory / name
+        beside = path.with_name(path.name + ".new")
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def load_device(self, fresh_seed: bytes) -> SigningKey:
+        """The device key; made from `fresh_seed` (32 random bytes) and saved at the first call."""
+        path = self.directory / _DEVICE
+        if not path.exists():
+            self._save(_DEVICE, fresh_seed.hex().encode("ascii"))
+        if path.stat().st_mode & 0o077:
+            raise Misconfigured("wallet.key_mode", f"{path} can be read by others; set its mode to 0600")
+        try:
+            seed = bytes.fromhex(path.read_text("ascii"))
+        except ValueError:
+            seed = b""
+        if len(seed) != 32:
+            raise Misconfigured("wallet.key_file", f"{path} does not hold 32 bytes in hex")
+        return SigningKey.from_seed(seed)
+
+    def load_credential(self) -> bytes | None:
+        """The encoded SignedCredential, if the wallet was enrolled."""
+        return self._load(_CREDENTIAL)
+
+    def save_credential(self, credential: bytes) -> None:
+        self._save(_CREDENTIAL, credential)
+
+    def load_header(self) -> SavedHeader | None:
+        """The newest header that was verified, if any."""
+        raw = self._load(_HEADER)
+        return parse(SavedHeader, raw, path="header.cbor") if raw is not None else None
+
+    def save_header(self, header: SavedHeader) -> None:
+        self._save(_HEADER, header.encoded())
+
+    def save_payment(self, payment: KeptPayment) -> None:
+        """Append one line, durable before this returns: the intent before it is sent, the receipt after it came."""
+        row = {"idempotency_key": payment.idempotency_key, "request": payment.request.hex()}
+        if payment.receipt is not None:
+            row["receipt"] = payment.receipt.hex()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with os.fdopen(os.open(self.directory / _PAYMENTS, flags, 0o600), "ab") as file:
+            file.write(b"\n" + json.dumps(row).encode("ascii"))  # first: a line cut short by a crash ends here
+            file.flush()
+            os.fsync(file.fileno())
+
+    def load_payments(self) -> list[KeptPayment]:
+        """Each payment once, in the order of the first sending; one without a receipt may or may not have been paid."""
+        found: dict[str, KeptPayment] = {}
+        for line in (self._load(_PAYMENTS) or b"").splitlines():
+            try:
+                row = json.loads(line)
+                receipt = bytes.fromhex(row["receipt"]) if "receipt" in row else None
+                kept = KeptPayment(row["idempotency_key"], bytes.fromhex(row["request"]), receipt)
+            except (ValueError, KeyError, TypeError):  # a line cut short by a crash: what it told was never acted on
+                continue
+            if kept.receipt is not None or kept.idempotency_key not in found:
+                found[kept.idempotency_key] = kept
+        return list(found.values())
+
+    def keep_evidence(self, name: str, data: bytes) -> None:
+        """Keep bytes that prove a lie; the first hundred files, then no more."""
+        directory = self.directory / _EVIDENCE
+        directory.mkdir(exist_ok=True, mode=0o700)
+        if len(list(directory.iterdir())) < EVIDENCE_FILES_MAX:
+            self._save(f"{_EVIDENCE}/{name}", data)
