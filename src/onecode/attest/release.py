@@ -28,6 +28,7 @@ class EnclaveTerms(Message):
     anchor_hash: bytes = item(2, HASH)  # of the header that it verifies everything from
     header_age_ms_max: int = item(3, Uint(3600 * 1000))
     query_window_ms: int = item(4, Uint(3600 * 1000))
+    trusting_period_ms: int = item(5, TIME_MS)
 
 
 class ReleaseRequest(Message):

@@ -61,7 +61,17 @@ class EnclaveSettings:
             anchor_hash=self.anchor.state.header_hash,
             header_age_ms_max=self.header_age_ms_max,
             query_window_ms=self.query_window_ms,
+            trusting_period_ms=self.anchor.trusting_period_ms,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A request to a key service that has no grant yet, and the height of the header it binds."""
+
+    bindings: Bindings
+    release: X25519PrivateKey
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ class Enclave:
         self._known: dict[int, _Known] = {}
         self._height = 0
         self._policy_hash = bytes(32)
-        self._pending: dict[bytes, tuple[Bindings, X25519PrivateKey]] = {}
+        self._pending: dict[bytes, _Pending] = {}
         self._leases = Leases()
         self._buckets = Buckets()
         self._seen = SeenQueries(2 * settings.query_window_ms)
@@ -172,17 +182,22 @@ class Enclave:
             started_ms=self._started_ms,
         )
         evidence = self._attester.evidence(report_data(self._settings.chain_id, bindings))
-        self._pending[request.platform] = (bindings, release)
+        self._pending[request.platform] = _Pending(bindings, release, self._height)
         return EvidenceReply(bindings=bindings, evidence=evidence, height=self._height, terms=terms)
 
     def accept_grant(self, given: SealedGrant, now_ms: int) -> None:
-        """Take a platform's epoch keys, if they answer the request that this enclave made last to its key service."""
+        """Take a platform's epoch keys, if they answer the request that this enclave made last to its key service.
+
+        The key service vouches for the header that the request bound, not for the anchor, which the host chose: so
+        headers below that one, which may be of a chain of the host's own, are forgotten before a key is used.
+        """
         pending = self._pending.get(given.platform)
         if pending is None:
             raise Untrusted("grant.unasked", "no evidence was asked for this platform", field="platform")
         self._platform(given.platform).require_key(Role.KEY_SERVICE, given.key, now_ms)
-        grant = open_grant(self._settings.chain_id, given, *pending)
+        grant = open_grant(self._settings.chain_id, given, pending.bindings, pending.release)
         self._leases.accept(grant, now_ms)
+        self._known = {height: known for height, known in self._known.items() if height >= pending.height}
         del self._pending[given.platform]
 
     # --- queries ------------------------------------------------------------------------------------------------------
@@ -255,6 +270,9 @@ class Enclave:
         readable = readable_links(state, secret.accepted, credential.platform)
         chosen = [target] if secret.mode == MatchMode.NODE else readable
         self._buckets.count_hits(credential.device, len(chosen), now_ms)
+        for link, envelope in zip(state.links, asked.envelopes, strict=True):  # all: which one is opened stays hidden
+            if sha256(envelope) != link.envelope_hash:
+                raise Untrusted("envelope.hash", "an envelope is not the one that its link names", field="envelope")
         envelopes = dict(zip((link.platform for link in state.links), asked.envelopes, strict=True))
         found = [self._open(state, link, envelopes[link.platform], now_ms) for link in chosen]
         return tuple(opened for opened in found if opened is not None)
@@ -280,8 +298,6 @@ class Enclave:
     def _open(self, state: VerifiedState, link: Link, envelope: bytes, now_ms: int) -> Opened | None:
         """The signed record of one link, or None without a running lease for its key: the wallet then sees a live link
         without a record and asks another node."""
-        if sha256(envelope) != link.envelope_hash:
-            raise Untrusted("envelope.hash", "an envelope is not the one that its link names", field="envelope")
         cipher = self._leases.take(link.platform, link.epoch, now_ms)
         if cipher is None:
             return None

@@ -10,6 +10,8 @@ from onecode.attest.release import LEASE_MS_MAX, Grant
 from onecode.enclave.frames import Lease
 from onecode.errors import Untrusted
 
+OPENINGS_STEP = 10_000
+
 
 @dataclass(slots=True)
 class _Held:
@@ -42,7 +44,12 @@ class Leases:
         return cipher
 
     def listed(self) -> tuple[Lease, ...]:
+        """For the host, which renews them. Openings are coarse: exact ones would tell whose record a query opened."""
         return tuple(
-            Lease(platform=platform, expires_ms=held.expires_ms, openings_left=held.openings_left)
+            Lease(
+                platform=platform,
+                expires_ms=held.expires_ms,
+                openings_left=held.openings_left // OPENINGS_STEP * OPENINGS_STEP,
+            )
             for platform, held in sorted(self._held.items())
         )

@@ -25,6 +25,7 @@ from onecode.schema import parse
 from onecode.wire import SigningKey, sha256
 
 QUERY_WINDOW_MS_MAX = 120_000
+TRUSTING_PERIOD_MS_MAX = 14 * 24 * 3600 * 1000
 TRANSACTION_VALID_MS = 5 * 60_000
 
 
@@ -93,7 +94,11 @@ class KeyService:
             raise Untrusted("keys.other_service", "the evidence was made for another key service")
         if sha256(terms.encoded()) != bindings.config_hash:  # 3
             raise Untrusted("keys.config", "the evidence binds another configuration than the one shown", field="terms")
-        wide = terms.header_age_ms_max > self._limits.header_age_ms_max or terms.query_window_ms > QUERY_WINDOW_MS_MAX
+        wide = (
+            terms.header_age_ms_max > self._limits.header_age_ms_max
+            or terms.query_window_ms > QUERY_WINDOW_MS_MAX
+            or terms.trusting_period_ms > TRUSTING_PERIOD_MS_MAX
+        )
         if terms.chain_id != self._chain_id or wide:
             raise Untrusted("keys.terms", "the enclave's configuration is not allowed here", field="terms")
         if header_hash(request.header.header) != bindings.header_hash:  # 4

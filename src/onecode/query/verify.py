@@ -7,6 +7,7 @@ enclave runs 13 to 19 on what its host hands it, exactly as a wallet does on wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from onecode.errors import BRANCHES, Declined, Malformed, OnecodeError, Unreachable, Untrusted
@@ -197,7 +198,8 @@ def verify_records(
 
     20. The result answers this query and is no refusal. 21. It opens the target, and nothing that the wallet did not
     accept or may not read; in mode `node` nothing but the target. 22 to 24: `verify_record`, for each.
-    A live target without a plaintext is `Unreachable`: ask another node.
+    The target must pass; another record that does not is left out. A live target without a plaintext is `Unreachable`:
+    ask another node.
     """
     if result.query_id != query_id:  # step 20
         raise Untrusted("result.other_query", "the sealed result answers another query", field="query_id")
@@ -209,11 +211,12 @@ def verify_records(
         raise Untrusted("result.other_record", "the result opens a record that was not to be opened", field="opened")
     if target.platform not in opened:
         raise Unreachable("record.unopened", "the node's enclave could not open a live record; ask another node")
-    return tuple(
-        verify_record(state, chain_id, link, opened[link.platform], now_ms)
-        for link in allowed
-        if link.platform in opened
-    )
+    records = [verify_record(state, chain_id, target, opened[target.platform], now_ms)]
+    for link in allowed:
+        if link.platform in opened and link is not target:
+            with suppress(OnecodeError):  # a partner's bad record is not offered; it must not keep the target from pay
+                records.append(verify_record(state, chain_id, link, opened[link.platform], now_ms))
+    return tuple(records)
 
 
 def verify_record(state: VerifiedState, chain_id: str, link: Link, opened: bytes, now_ms: int) -> VerifiedRecord:

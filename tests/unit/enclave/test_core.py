@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from chain_world import CHAIN_ID, MERCHANT, NOW_MS, World, make_record
-from onecode.enclave.core import Enclave
+from chain_world import CHAIN_ID, MEASUREMENT, MEMBERS, MERCHANT, NOW_MS, VENDOR, World, entropy, make_record
+from onecode.attest.software import SoftwareAttester
+from onecode.enclave.core import Enclave, EnclaveSettings
 from onecode.enclave.frames import EnclaveQuery, HeaderUpdate
 from onecode.errors import Malformed, OnecodeError, Untrusted
 from onecode.proof.leaves import KeyState, LinkList, PlatformStatus, Role, ServiceEntry, links_hash
-from onecode.proof.map import Section
+from onecode.proof.light import Trust, trusted_state
+from onecode.proof.map import Section, app_hash
 from onecode.query.messages import MatchMode, Result
 from onecode.query.sealing import build_query, reply_bytes
 from onecode.record.envelope import ENVELOPE_OVERHEAD_BYTES
@@ -89,11 +91,21 @@ def test_a_lease_ends_by_time(world: World) -> None:
 
 def test_openings_are_counted(world: World) -> None:
     enclave = world.ready_enclave()
-    before = {lease.platform: lease.openings_left for lease in enclave.status().leases}
+    before = {platform: held.openings_left for platform, held in enclave._leases._held.items()}
     ask(world, enclave)
-    after = {lease.platform: lease.openings_left for lease in enclave.status().leases}
+    after = {platform: held.openings_left for platform, held in enclave._leases._held.items()}
     assert before[world.a.id] - after[world.a.id] == 1
     assert before[world.b.id] == after[world.b.id]
+
+
+def test_the_host_sees_openings_only_in_steps(world: World) -> None:
+    """Else it would learn, by asking before and after a query, whose record was opened."""
+    enclave = world.ready_enclave()
+    ask(world, enclave)
+    before = enclave.status()
+    ask(world, enclave, query_id=b"2" * 16)
+    assert enclave.status() == before
+    assert all(lease.openings_left % 10_000 == 0 for lease in before.leases)
 
 
 # --- a host that lies about the query or the state: a sealed refusal, and nothing opened
@@ -361,3 +373,43 @@ def test_the_proof_of_a_platform_is_of_the_section_platforms(world: World) -> No
     given = (update.platforms or ())[0]
     moved = dataclasses.replace(given, proof=prove(world.store, Section.MERCHANTS, given.platform))
     assert refused(world.enclave(), dataclasses.replace(update, platforms=(moved,))).startswith("map.")
+
+
+def test_headers_from_before_the_grant_are_forgotten(world: World) -> None:
+    """The host starts the enclave on a chain of its own, whose last header announces the true validators.
+
+    The evidence then binds a true header and the key service grants; a query at a header of the false chain, under
+    which the host lists a platform and a link of its own, must open nothing.
+    """
+    false = World()
+    host = false.c
+    false.leaves[host.id] = host.leaf()
+    link, envelope = world.records[world.a.id]
+    false.records = {world.a.id: (dataclasses.replace(link, audience=(host.id,)), envelope)}
+    own = validator_set([7, 8, 9])
+    false.write()
+    times = {height: (NOW_MS - 50_000 + 1000 * height) * 1_000_000 for height in (1, 2)}
+    app = {"app_hash": app_hash(section_roots(false.store))}
+    headers = {
+        1: make_header(1, own, own, time_ns=times[1], **app),
+        2: make_header(2, own, MEMBERS, time_ns=times[2], **app),
+    }
+    anchor = Trust(trusted_state(headers[1], own))
+    enclave = Enclave(
+        EnclaveSettings(CHAIN_ID, "node-1", anchor), SoftwareAttester(VENDOR, MEASUREMENT), entropy("e"), 0
+    )
+    shown = false.header_update()
+    lie = signed_by(headers[2], [7, 8, 9], [NOW_MS - 2000] * 3)
+    enclave.accept_header(dataclasses.replace(shown, header=lie, validators=own), NOW_MS)
+    world.height = 3
+    true = world.header_update()
+    enclave.accept_header(true, NOW_MS)
+    service = world.key_service(world.a)
+    request = world.release_request(enclave, service, true)
+    claims = service.appraise_request(request, world.policy.encoded(), NOW_MS)
+    enclave.accept_grant(service.make_grant(request, claims, world.a.epoch_keys, NOW_MS)[0], NOW_MS)
+
+    query = false.query(enclave, host, accepted=(world.a.id,))
+    asked = dataclasses.replace(false.asked(query), height=2)
+    result = false.opened(enclave.answer(asked, NOW_MS), query)
+    assert (result.opened, result.refusal) == ((), "enclave.header_unknown")

@@ -148,7 +148,7 @@ def test_a_grant_is_refused_unless_asked_and_signed_by_the_proven_key_service(wo
     claims = service.appraise_request(request, world.policy.encoded(), NOW_MS)
     grant, _ = service.make_grant(request, claims, world.a.epoch_keys, NOW_MS)
     host = SigningKey.from_seed(sha256(b"host"))
-    assert enclave._pending[world.a.id][0] == request.bindings
+    assert enclave._pending[world.a.id].bindings == request.bindings
 
     def code(given: Any) -> str:
         with pytest.raises(Untrusted) as caught:
