@@ -1,0 +1,159 @@
+"""Configuration of a node: one JSON file. Documented in docs/spec/configuration.md, which a test compares with this."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from onecode.errors import Misconfigured
+from onecode.node.http import HttpLimits
+from onecode.node.store import StoreConfig
+from onecode.wire import CHAIN_ID_CHARS_MAX
+
+ENGINES = ("solo",)
+SOCKET_PATH_BYTES_MAX = 107  # what Linux takes for a Unix socket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Options of a node. Paths are relative to the configuration file's directory; limits are for each worker."""
+
+    chain_id: str
+    data_dir: Path
+    genesis: Path
+    validator_key: Path
+    node_id: str
+    engine: str = "solo"
+    api_host: str = "127.0.0.1"
+    api_port: int = 8080
+    workers: int = 2
+    enclave_config: Path | None = None
+    enclave_socket: Path | None = None
+    enclave_workers: int = 1
+    heartbeat_ms: int = 10_000
+    store_map_bytes: int = 64 << 30
+
+    body_bytes_max: int = 524_288
+    request_timeout_ms: int = 10_000
+    idle_timeout_ms: int = 75_000
+    connections_max: int = 1_000
+    address_requests_per_s: int = 500
+    address_burst: int = 1_000
+
+    queries_in_flight_max: int = 512
+    enclave_timeout_ms: int = 5_000
+    submissions_in_flight_max: int = 256
+    submission_timeout_ms: int = 30_000
+    head_poll_ms: int = 50
+
+    relay_poll_ms: int = 1_000
+    relay_timeout_ms: int = 10_000
+    relay_retry_ms_max: int = 30_000
+
+    restart_delay_ms_min: int = 200
+    restart_delay_ms_max: int = 10_000
+    start_timeout_ms: int = 30_000
+    stop_grace_ms: int = 5_000
+
+    @property
+    def store_path(self) -> Path:
+        return self.data_dir / "store"
+
+    @property
+    def submission_socket(self) -> Path:
+        return self.data_dir / "writer.sock"
+
+    @property
+    def enclave_worker_paths(self) -> list[Path]:
+        """The sockets on which the enclave's workers answer queries."""
+        return [Path(f"{self.enclave_path}.{number}") for number in range(self.enclave_workers)]
+
+    @property
+    def enclave_path(self) -> Path:
+        """The enclave's socket."""
+        return self.enclave_socket or self.data_dir / "enclave.sock"
+
+    def http_limits(self) -> HttpLimits:
+        return HttpLimits(
+            body_bytes_max=self.body_bytes_max,
+            request_timeout_ms=self.request_timeout_ms,
+            idle_timeout_ms=self.idle_timeout_ms,
+            connections_max=self.connections_max,
+            address_requests_per_s=self.address_requests_per_s,
+            address_burst=self.address_burst,
+        )
+
+    def store_config(self) -> StoreConfig:
+        return StoreConfig(map_bytes=self.store_map_bytes)
+
+
+# Least and greatest value where 1 to 2^40 is not right.
+RANGES = {
+    "api_port": (0, 65_535),
+    "workers": (1, 64),
+    "enclave_workers": (1, 16),
+    "store_map_bytes": (1 << 20, 1 << 46),
+    "body_bytes_max": (16_384, 1 << 20),
+    "address_requests_per_s": (0, 1 << 20),
+}
+
+
+def load_config(path: Path) -> NodeConfig:
+    """The configuration in a JSON file; `Misconfigured` names an option that is unknown, missing or out of range."""
+    try:
+        given: Any = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Misconfigured("config.unreadable", f"cannot read the configuration {path}: {error}") from error
+    return parse_config(given, path.resolve().parent)
+
+
+def parse_config(given: Any, directory: Path) -> NodeConfig:
+    """The configuration in decoded JSON; relative paths are taken from `directory`."""
+    if type(given) is not dict:
+        raise _wrong("the configuration", "a JSON object")
+    options = {option.name: option for option in fields(NodeConfig)}
+    unknown = sorted(set(given) - set(options))
+    if unknown:
+        raise Misconfigured("config.unknown", f"there is no option {unknown[0]!r}", field=unknown[0])
+    found: dict[str, Any] = {}
+    for name, option in options.items():
+        if name in given:
+            found[name] = _value(name, str(option.type), given[name], directory)
+        elif option.default is MISSING:
+            raise Misconfigured("config.missing", f"the option {name} is needed", field=name)
+    config = NodeConfig(**found)
+    _require_consistent(config)
+    return config
+
+
+def _wrong(name: str, what: str) -> Misconfigured:
+    return Misconfigured("config.value", f"{name} must be {what}", field=name)
+
+
+def _value(name: str, kind: str, value: Any, directory: Path) -> Any:
+    if value is None and kind.endswith("| None"):
+        return None
+    if kind == "int":
+        least, greatest = RANGES.get(name, (1, 1 << 40))
+        if type(value) is not int or not least <= value <= greatest:
+            raise _wrong(name, f"a whole number from {least} to {greatest}")
+        return value
+    if type(value) is not str or not value:
+        raise _wrong(name, "a text that is not empty")
+    return directory / value if kind.startswith("Path") else value
+
+
+def _require_consistent(config: NodeConfig) -> None:
+    if config.engine not in ENGINES:
+        raise _wrong("engine", f"one of {', '.join(ENGINES)}")
+    if len(config.chain_id.encode("utf-8")) > CHAIN_ID_CHARS_MAX:
+        raise _wrong("chain_id", f"at most {CHAIN_ID_CHARS_MAX} bytes")
+    if len(config.node_id) > 64:
+        raise _wrong("node_id", "at most 64 characters")
+    if config.restart_delay_ms_min > config.restart_delay_ms_max:
+        raise _wrong("restart_delay_ms_min", "at most restart_delay_ms_max")
+    for name, path in (("data_dir", config.submission_socket), ("enclave_socket", config.enclave_path)):
+        if len(str(path).encode("utf-8")) > SOCKET_PATH_BYTES_MAX:
+            raise _wrong(name, f"shorter: the socket {path} may have {SOCKET_PATH_BYTES_MAX} bytes")

@@ -1,0 +1,173 @@
+"""The writer process: the chain's one writer, and the socket on which the workers hand it transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from onecode.enclave.frames import FrameKind, Refusal, unpack
+from onecode.errors import Malformed, Misconfigured, OnecodeError, Unreachable
+from onecode.node.child import now_ms, say_ready, stop_event
+from onecode.node.config import NodeConfig
+from onecode.node.link import frame_bytes
+from onecode.node.solo import Included, Solo, SoloConfig
+from onecode.node.store import open_writer
+from onecode.node.submission import SUBMIT, Submission, Submitted, Wait
+from onecode.registry.application import Application
+from onecode.registry.genesis import GENESIS_BYTES_MAX, Genesis, parse_genesis
+from onecode.schema import parse
+from onecode.wire import SigningKey, sha256
+
+CONNECTIONS_MAX = 64
+
+
+class Submissions(asyncio.Protocol):
+    """One worker's connection. `server` bounds what all of them together have under way."""
+
+    def __init__(self, server: SubmissionServer) -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._server.connections += 1
+        if self._server.connections > CONNECTIONS_MAX:
+            transport.abort()  # type: ignore[attr-defined]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._server.connections -= 1
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames, self._buffer = unpack(self._buffer + data if self._buffer else data)
+        except OnecodeError:
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        for request_id, kind, payload in frames:
+            try:
+                self._server.submit(kind, payload, partial(self._reply, request_id))
+            except OnecodeError as error:
+                self._reply(request_id, error)
+
+    def _reply(self, request_id: int, outcome: Submitted | OnecodeError) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if isinstance(outcome, OnecodeError):
+            refusal = Refusal(branch=outcome.branch, code=outcome.code, detail=outcome.message[:300])
+            self._transport.write(frame_bytes(request_id, FrameKind.ERROR, refusal.encoded()))
+        else:
+            self._transport.write(frame_bytes(request_id, FrameKind.OK, outcome.encoded()))
+
+
+class SubmissionServer:
+    """Takes transactions for `solo`. At most `in_flight_max` wait for a block at one time."""
+
+    def __init__(self, solo: Solo, in_flight_max: int) -> None:
+        self._solo = solo
+        self._in_flight_max = in_flight_max
+        self._in_flight = 0
+        self._loop = asyncio.get_running_loop()
+        self.connections = 0
+
+    async def start(self, path: Path) -> asyncio.AbstractServer:
+        path.unlink(missing_ok=True)
+        old_mask = os.umask(0o177)
+        try:
+            return await self._loop.create_unix_server(lambda: Submissions(self), str(path))
+        finally:
+            os.umask(old_mask)
+
+    def submit(self, kind: int, payload: bytes, reply: Any) -> None:
+        """Queue one transaction; `reply` is called on the loop with what became of it."""
+        if kind != SUBMIT:
+            raise Malformed("frame.kind", f"frame kind {kind} is not known", field="kind")
+        submission = parse(Submission, payload, path="submission")
+        if self._in_flight >= self._in_flight_max:
+            raise Unreachable("node.busy", "the node has all it can do: ask again or another one", retry_after_ms=1_000)
+        hashed = sha256(submission.transaction)
+        future = self._solo.enqueue(submission.transaction)
+        self._in_flight += 1
+        if submission.wait == Wait.NONE:
+            reply(Submitted(hash=hashed, items=()))
+            reply = None
+        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._settle, hashed, done, reply))
+
+    def _settle(self, hashed: bytes, done: Future[Included], reply: Any) -> None:
+        self._in_flight -= 1
+        if reply is None:
+            return
+        error = done.exception()
+        if error is not None:
+            known = isinstance(error, OnecodeError)
+            reply(error if known else Misconfigured("node.failed", "the writer failed inside; see its log"))
+            return
+        included = done.result()
+        result = included.result
+        items = tuple(int(code) for code in result.item_codes)
+        reply(Submitted(hash=hashed, height=included.height, code=int(result.code), items=items))
+
+
+def load_key(path: Path) -> SigningKey:
+    """The validator's key: a file with 64 hex digits that only its owner may read."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise Misconfigured("node.key_mode", f"{path} may be read by others: chmod 600 it", field="validator_key")
+        seed = bytes.fromhex(path.read_text("ascii").strip())
+    except (OSError, ValueError) as error:
+        raise Misconfigured("node.key", f"cannot read the key in {path}: {error}", field="validator_key") from error
+    if len(seed) != 32:
+        raise Misconfigured("node.key", f"the key in {path} has not 64 hex digits", field="validator_key")
+    return SigningKey.from_seed(seed)
+
+
+def load_genesis(config: NodeConfig, key: SigningKey) -> Genesis:
+    """The genesis, if it is the one of this chain and of this validator."""
+    try:
+        if config.genesis.stat().st_size > GENESIS_BYTES_MAX:
+            raise Misconfigured("node.genesis", f"{config.genesis} is too large for a genesis", field="genesis")
+        genesis = parse_genesis(config.genesis.read_bytes())
+    except OSError as error:
+        raise Misconfigured(
+            "node.genesis", f"cannot read {config.genesis}: {error.strerror}", field="genesis"
+        ) from error
+    except Malformed as error:
+        raise Misconfigured("node.genesis", f"{config.genesis}: {error}", field="genesis") from error
+    if genesis.chain_id != config.chain_id:
+        raise Misconfigured("node.genesis", f"the genesis is for the chain {genesis.chain_id}", field="chain_id")
+    if all(validator.key != key.public for validator in genesis.validators):
+        raise Misconfigured("node.genesis", "the validator key is not in the genesis", field="validator_key")
+    return genesis
+
+
+async def serve_writer(config: NodeConfig) -> None:
+    """Produce blocks until told to stop; raises what halted the chain."""
+    key = load_key(config.validator_key)
+    genesis = load_genesis(config, key)
+    stop = stop_event()
+    store = open_writer(config.store_path, config.store_config())
+    solo = Solo(
+        store=store,
+        application=Application(store, config.chain_id),
+        key=key,
+        chain_id=config.chain_id,
+        genesis=genesis,
+        clock_ms=now_ms,
+        config=SoloConfig(heartbeat_ms=config.heartbeat_ms),
+    )
+    solo.start()
+    server = await SubmissionServer(solo, config.submissions_in_flight_max).start(config.submission_socket)
+    say_ready()
+    halted = asyncio.create_task(asyncio.to_thread(solo.wait))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({halted, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    server.close()
+    await asyncio.to_thread(solo.stop)
+    stopped.cancel()
+    await halted
