@@ -7,49 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onecode.enclave.shared import SharedTable, shared_lock
 from onecode.errors import Unreachable
 
-DEVICES_MAX = 200_000
+BUCKET_SLOTS = 1 << 19  # 32 bytes each
 _TOKEN = 1_000  # in thousandths
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A bucket that holds `burst` tokens and gains `tokens` in `period_ms`."""
+    """A bucket that holds `burst` tokens and gains `tokens` in `period_ms`. `name` tells a key's buckets apart."""
 
+    name: bytes
     tokens: int
     period_ms: int
     burst: int
 
 
-HITS = Rate(60, 60_000, 120)  # opened candidates of one device
-MISSES = Rate(6, 60_000, 20)  # queries of one device that found nothing
-ISSUER = Rate(2_000, 1_000, 4_000)  # queries by all devices of one platform
-
-
-class _Bucket:
-    __slots__ = ("_at_ms", "_level", "_rate")
-
-    def __init__(self, rate: Rate, now_ms: int) -> None:
-        self._rate, self._level, self._at_ms = rate, rate.burst * _TOKEN, now_ms
-
-    def level(self, now_ms: int) -> int:
-        """Thousandths of a token there are now."""
-        gained = max(0, now_ms - self._at_ms) * self._rate.tokens * _TOKEN // self._rate.period_ms
-        if gained:
-            self._level, self._at_ms = min(self._rate.burst * _TOKEN, self._level + gained), now_ms
-        return self._level
-
-    def wait_ms(self, tokens: int, now_ms: int) -> int:
-        """Milliseconds until there are so many tokens; 0 if there are."""
-        missing = tokens * _TOKEN - self.level(now_ms)
-        return 0 if missing <= 0 else -(-missing * self._rate.period_ms // (self._rate.tokens * _TOKEN))
-
-    def take(self, tokens: int) -> None:
-        self._level -= tokens * _TOKEN
-
-    def full(self, now_ms: int) -> bool:
-        return self.level(now_ms) == self._rate.burst * _TOKEN
+HITS = Rate(b"hits", 60, 60_000, 120)  # opened candidates of one device
+MISSES = Rate(b"misses", 6, 60_000, 20)  # queries of one device that found nothing
+ISSUER = Rate(b"issuer", 2_000, 1_000, 4_000)  # queries by all devices of one platform
+SLOWEST_FULL_MS = max(rate.burst * rate.period_ms // rate.tokens for rate in (HITS, MISSES, ISSUER)) + 1
 
 
 def _require_tokens(wait_ms: int) -> None:
@@ -59,49 +37,48 @@ def _require_tokens(wait_ms: int) -> None:
 
 
 class Buckets:
-    """All buckets of one enclave. A device that has none yet starts with a full one."""
+    """All buckets of one enclave, its workers together. Whoever has none yet starts with a full one."""
 
-    def __init__(self) -> None:
-        self._hits: dict[bytes, _Bucket] = {}
-        self._misses: dict[bytes, _Bucket] = {}
-        self._issuers: dict[bytes, _Bucket] = {}
+    def __init__(self, slots: int = BUCKET_SLOTS) -> None:
+        self._lock = shared_lock()
+        self._table = SharedTable(slots, 2)  # thousandths of a token taken, when that was
 
     def admit(self, device: bytes, platform: bytes, now_ms: int) -> None:
         """Raise `Unreachable` with a hint unless the device may still hit and miss and its platform may ask.
 
         Takes the platform's token. Called once the device's signature holds: nobody spends another's tokens.
         """
-        issuer = self._issuers.setdefault(platform, _Bucket(ISSUER, now_ms))
-        wait_ms = max(
-            issuer.wait_ms(1, now_ms),
-            self._bucket(self._hits, HITS, device, now_ms).wait_ms(1, now_ms),
-            self._bucket(self._misses, MISSES, device, now_ms).wait_ms(1, now_ms),
-        )
-        _require_tokens(wait_ms)
-        issuer.take(1)
+        with self._lock:
+            _require_tokens(self._wait_ms(HITS, device, 1, now_ms)[0])
+            _require_tokens(self._wait_ms(MISSES, device, 1, now_ms)[0])
+            self._take(ISSUER, platform, 1, now_ms)
 
     def count_hits(self, device: bytes, opened: int, now_ms: int) -> None:
         """Take a token for each candidate about to be opened, or raise `Unreachable`."""
-        bucket = self._bucket(self._hits, HITS, device, now_ms)
-        wait_ms = bucket.wait_ms(opened, now_ms)
-        _require_tokens(wait_ms)
-        bucket.take(opened)
+        with self._lock:
+            self._take(HITS, device, opened, now_ms)
 
     def count_miss(self, device: bytes, now_ms: int) -> None:
-        """Take a token for a query that found nothing."""
-        self._bucket(self._misses, MISSES, device, now_ms).take(1)
+        """Take a token for a query that found nothing; `admit` has seen that there is one."""
+        with self._lock:
+            self._take(MISSES, device, 1, now_ms)
 
-    def _bucket(self, table: dict[bytes, _Bucket], rate: Rate, device: bytes, now_ms: int) -> _Bucket:
-        bucket = table.get(device)
-        if bucket is None:
-            if len(table) >= DEVICES_MAX:
-                self._forget_full(table, now_ms)
-            bucket = table[device] = _Bucket(rate, now_ms)
-        return bucket
+    def _take(self, rate: Rate, key: bytes, tokens: int, now_ms: int) -> None:
+        wait_ms, slot, missing = self._wait_ms(rate, key, tokens, now_ms)
+        _require_tokens(wait_ms)
+        self._table.write(slot, missing + tokens * _TOKEN, now_ms)
 
-    def _forget_full(self, table: dict[bytes, _Bucket], now_ms: int) -> None:
-        """Make room by dropping full buckets, which say nothing; without room the query has to wait."""
-        for device in [device for device, bucket in table.items() if bucket.full(now_ms)]:
-            del table[device]
-        if len(table) >= DEVICES_MAX:
-            raise Unreachable("enclave.busy", "too many wallets in this window; ask another node", retry_after_ms=5_000)
+    def _wait_ms(self, rate: Rate, key: bytes, tokens: int, now_ms: int) -> tuple[int, int, int]:
+        """Milliseconds until there are so many tokens, the bucket's slot, and what is missing from it now."""
+        found = self._table.find(rate.name + key, lambda values: now_ms - values[1] > SLOWEST_FULL_MS)
+        if found is None:
+            message = "too many wallets in this window; ask another node"
+            raise Unreachable("enclave.busy", message, retry_after_ms=5_000)
+        slot, known = found
+        if not known:
+            self._table.write(slot, 0, now_ms)
+        taken, at_ms = self._table.read(slot)
+        gained = max(0, now_ms - at_ms) * rate.tokens * _TOKEN // rate.period_ms
+        missing = max(0, taken - gained)
+        over = missing + tokens * _TOKEN - rate.burst * _TOKEN
+        return (-(-over * rate.period_ms // (rate.tokens * _TOKEN)) if over > 0 else 0), slot, missing

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from onecode.attest.evidence import Attester, Bindings, report_data
-from onecode.attest.release import EnclaveTerms, SealedGrant, open_grant
+from onecode.attest.release import EnclaveTerms, Grant, SealedGrant, open_grant
 from onecode.enclave.buckets import Buckets
 from onecode.enclave.frames import EnclaveQuery, EnclaveStatus, EvidenceReply, EvidenceRequest, HeaderUpdate
 from onecode.enclave.leases import Leases
@@ -114,7 +114,8 @@ class Enclave:
         roots are under it. 3. The platforms are those proven under the same platforms root, or are given, all proven.
         4. The enclave policy is proven, present or absent.
         """
-        if header_hash(update.header.header) == self._trust.state.header_hash and self._height:
+        seen = self._known.get(update.header.header.height)
+        if seen is not None and seen.header.header_hash == header_hash(update.header.header):
             return
         header = verify_header(update.header, update.validators, self._trust, now_ms)  # 1
         require_fresh(header, now_ms, self._settings.header_age_ms_max)
@@ -185,20 +186,30 @@ class Enclave:
         self._pending[request.platform] = _Pending(bindings, release, self._height)
         return EvidenceReply(bindings=bindings, evidence=evidence, height=self._height, terms=terms)
 
-    def accept_grant(self, given: SealedGrant, now_ms: int) -> None:
+    def accept_grant(self, given: SealedGrant, now_ms: int) -> tuple[Grant, int]:
         """Take a platform's epoch keys, if they answer the request that this enclave made last to its key service.
 
-        The key service vouches for the header that the request bound, not for the anchor, which the host chose: so
-        headers below that one, which may be of a chain of the host's own, are forgotten before a key is used.
+        Returns what the other workers have to `hold` too. `Untrusted` if the grant is not by that key service.
         """
         pending = self._pending.get(given.platform)
         if pending is None:
             raise Untrusted("grant.unasked", "no evidence was asked for this platform", field="platform")
         self._platform(given.platform).require_key(Role.KEY_SERVICE, given.key, now_ms)
         grant = open_grant(self._settings.chain_id, given, pending.bindings, pending.release)
-        self._leases.accept(grant, now_ms)
-        self._known = {height: known for height, known in self._known.items() if height >= pending.height}
+        self._leases.require_valid(grant, now_ms)
+        self._leases.allow(grant)
+        self.hold(grant, pending.height)
         del self._pending[given.platform]
+        return grant, pending.height
+
+    def hold(self, grant: Grant, height: int) -> None:
+        """Use the keys of a grant that was accepted for evidence which bound the header of `height`.
+
+        The key service vouches for that header, not for the anchor, which the host chose: so headers below it, which
+        may be of a chain of the host's own, are forgotten before a key is used.
+        """
+        self._known = {known: state for known, state in self._known.items() if known >= height}
+        self._leases.hold(grant)
 
     # --- queries ------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from onecode.attest.evidence import Bindings, Evidence
-from onecode.attest.release import EnclaveTerms
+from onecode.attest.release import EnclaveTerms, Grant
 from onecode.errors import Malformed
 from onecode.proof.header import SignedHeader, ValidatorSet
 from onecode.proof.leaves import ID, KEY, LINKS_MAX, TIME_MS
@@ -29,6 +29,7 @@ class FrameKind(IntEnum):
     EVIDENCE = 4  # EvidenceRequest -> EvidenceReply
     GRANT = 5  # SealedGrant -> empty
     QUERY = 6  # EnclaveQuery -> sealed result
+    HOLD = 7  # inside the enclave only, parent to worker: HeldGrant -> empty
 
 
 class Refusal(Message):
@@ -79,6 +80,13 @@ class EvidenceReply(Message):
     terms: EnclaveTerms = item(4, Nested(EnclaveTerms))
 
 
+class HeldGrant(Message):
+    """A grant that the parent accepted, for its workers. Never crosses the enclave's boundary."""
+
+    grant: Grant = item(1, Nested(Grant))
+    height: int = item(2, Uint())  # of the header that the evidence bound
+
+
 class EnclaveQuery(Message):
     """A query with what the chain says at `height`. `envelopes` in the order of the links list."""
 
@@ -89,7 +97,7 @@ class EnclaveQuery(Message):
     envelopes: tuple[bytes, ...] = item(5, ListOf(Bytes(1, 8192), LINKS_MAX))
 
 
-def pack(request_id: int, kind: FrameKind, payload: bytes) -> bytes:
+def pack(request_id: int, kind: int, payload: bytes) -> bytes:
     """One frame."""
     if len(payload) + 1 > FRAME_BYTES_MAX:
         raise Malformed("frame.too_large", f"a frame holds at most {FRAME_BYTES_MAX} bytes", status=413)

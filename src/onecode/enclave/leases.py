@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from onecode.attest.release import LEASE_MS_MAX, Grant
 from onecode.enclave.frames import Lease
-from onecode.errors import Untrusted
+from onecode.enclave.shared import SharedTable, shared_lock
+from onecode.errors import Unreachable, Untrusted
 
 OPENINGS_STEP = 10_000
+PLATFORM_SLOTS = 4_096
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Held:
     ciphers: dict[int, AESGCMSIV]
     expires_ms: int
-    openings_left: int
 
 
-@dataclass(slots=True)
 class Leases:
-    """Held keys by platform. A lease ends by time or by openings, whichever comes first."""
+    """Held keys by platform. A lease ends by time or by openings, whichever comes first.
 
-    _held: dict[bytes, _Held] = field(default_factory=dict)
+    Every worker holds the keys; how many openings are left is counted for all of them together.
+    """
 
-    def accept(self, grant: Grant, now_ms: int) -> None:
-        """Replace a platform's keys by those of a fresh grant."""
+    def __init__(self) -> None:
+        self._held: dict[bytes, _Held] = {}
+        self._lock = shared_lock()
+        self._openings = SharedTable(PLATFORM_SLOTS, 2)  # left, 1
+
+    def require_valid(self, grant: Grant, now_ms: int) -> None:
+        """Raise `Untrusted` unless the lease runs, and for no longer than an hour."""
         if not now_ms < grant.expires_ms <= now_ms + LEASE_MS_MAX:
             raise Untrusted("grant.lease", "the lease has ended, or is longer than an hour", field="expires_ms")
+
+    def allow(self, grant: Grant) -> None:
+        """Start counting the openings of a fresh grant; once for all workers."""
+        with self._lock:
+            self._openings.write(self._slot(grant.platform), grant.openings, 1)
+
+    def hold(self, grant: Grant) -> None:
+        """Replace a platform's keys by those of a fresh grant; in each worker."""
         ciphers = {epoch.epoch: AESGCMSIV(epoch.key) for epoch in grant.epochs}
-        self._held[grant.platform] = _Held(ciphers, grant.expires_ms, grant.openings)
+        self._held[grant.platform] = _Held(ciphers, grant.expires_ms)
 
     def take(self, platform: bytes, epoch: int, now_ms: int) -> AESGCMSIV | None:
         """The cipher for one opening, which is counted; None if there is no such key under a running lease."""
         held = self._held.get(platform)
-        if held is None or now_ms >= held.expires_ms or held.openings_left == 0:
+        cipher = held.ciphers.get(epoch) if held is not None and now_ms < held.expires_ms else None
+        if cipher is None:
             return None
-        cipher = held.ciphers.get(epoch)
-        if cipher is not None:
-            held.openings_left -= 1
+        with self._lock:
+            slot = self._slot(platform)
+            left = self._openings.read(slot)[0]
+            if not left:
+                return None
+            self._openings.write(slot, left - 1, 1)
         return cipher
+
+    def left(self, platform: bytes) -> int:
+        """Openings left; for the enclave itself, never for its host."""
+        with self._lock:
+            return self._openings.read(self._slot(platform))[0]
 
     def listed(self) -> tuple[Lease, ...]:
         """For the host, which renews them. Openings are coarse: exact ones would tell whose record a query opened."""
@@ -49,7 +72,13 @@ class Leases:
             Lease(
                 platform=platform,
                 expires_ms=held.expires_ms,
-                openings_left=held.openings_left // OPENINGS_STEP * OPENINGS_STEP,
+                openings_left=self.left(platform) // OPENINGS_STEP * OPENINGS_STEP,
             )
             for platform, held in sorted(self._held.items())
         )
+
+    def _slot(self, platform: bytes) -> int:
+        found = self._openings.find(platform, lambda values: values[1] == 0)
+        if found is None:
+            raise Unreachable("enclave.busy", "too many platforms for this enclave; ask another node")
+        return found[0]

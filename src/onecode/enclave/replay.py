@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from onecode.enclave.shared import SharedTable, shared_lock
 from onecode.errors import Unreachable, Untrusted
 
-IDS_MAX = 1_000_000  # a generation; about 100 bytes each
+IDS_SLOTS = 1 << 20  # 24 bytes each; in use only as far as queries come
 
 
 class SeenQueries:
-    """Two rotating generations of ids. An id is remembered for at least `window_ms`, at most twice that."""
+    """Ids of two generations of `window_ms`: one is remembered for at least that long, at most twice."""
 
     def __init__(self, window_ms: int) -> None:
         self._window_ms = window_ms
-        self._rotated_ms = 0
-        self._new: set[bytes] = set()
-        self._old: set[bytes] = set()
+        self._lock = shared_lock()
+        self._table = SharedTable(IDS_SLOTS, 1)
+        self._newest = SharedTable(1, 1)
 
     def add(self, key: bytes, now_ms: int) -> None:
         """Remember `key`; `Untrusted` if it was seen, `Unreachable` if there is no room to remember it."""
-        if now_ms - self._rotated_ms >= self._window_ms:
-            idle = now_ms - self._rotated_ms >= 2 * self._window_ms
-            self._old = set() if idle else self._new
-            self._new, self._rotated_ms = set(), now_ms
-        if key in self._new or key in self._old:
-            raise Untrusted("query.replayed", "this query was answered before; sign a new one", field="query_id")
-        if len(self._new) >= IDS_MAX:
-            raise Unreachable("enclave.busy", "too many queries in this window; ask another node", retry_after_ms=5_000)
-        self._new.add(key)
+        with self._lock:
+            generation = max(now_ms // self._window_ms, *self._newest.read(0))  # a clock set back forgets nothing
+            self._newest.write(0, generation)
+            found = self._table.find(key, lambda values: values[0] < generation - 1)
+            if found is None:
+                message = "too many queries in this window; ask another node"
+                raise Unreachable("enclave.busy", message, retry_after_ms=5_000)
+            slot, known = found
+            if known and self._table.read(slot)[0] >= generation - 1:
+                raise Untrusted("query.replayed", "this query was answered before; sign a new one", field="query_id")
+            self._table.write(slot, generation)

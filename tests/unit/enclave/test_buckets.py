@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chain_world import NOW_MS, World
-from onecode.enclave import buckets as room
+from onecode.enclave import shared
 from onecode.enclave.buckets import HITS, ISSUER, MISSES, Buckets
-from onecode.errors import Unreachable
+from onecode.enclave.replay import SeenQueries
+from onecode.errors import Unreachable, Untrusted
 
 DEVICE, OTHER, PLATFORM = b"d" * 32, b"o" * 32, b"p" * 20
 
@@ -54,14 +57,55 @@ def test_a_platform_has_a_limit_over_all_its_devices() -> None:
 
 
 def test_room_is_made_by_forgetting_full_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "DEVICES_MAX", 3)
-    buckets = Buckets()
+    monkeypatch.setattr(shared, "RUN_SLOTS", 3)
+    buckets = Buckets(slots=1)
     for number in range(3):
         buckets.count_hits(bytes([number]) * 32, 1, NOW_MS)
     with pytest.raises(Unreachable) as caught:
         buckets.count_hits(b"new" * 10, 1, NOW_MS)
     assert caught.value.code == "enclave.busy"
-    buckets.count_hits(b"new" * 10, 1, NOW_MS + 5_000)
+    buckets.count_hits(b"new" * 10, 1, NOW_MS + 201_000)
+
+
+def test_workers_share_one_bucket() -> None:
+    """A host cannot multiply a device's tokens by sending its queries to another worker."""
+    buckets = Buckets()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, hits_until_refused(buckets, NOW_MS).to_bytes(2, "big"))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert int.from_bytes(os.read(reading, 2), "big") == HITS.burst
+    assert hits_until_refused(buckets, NOW_MS) == 0
+
+
+def test_workers_share_the_ids_of_queries() -> None:
+    seen = SeenQueries(60_000)
+    child = os.fork()
+    if child == 0:
+        seen.add(b"id", NOW_MS)
+        os._exit(0)
+    os.waitpid(child, 0)
+    with pytest.raises(Untrusted) as caught:
+        seen.add(b"id", NOW_MS + 60_000)
+    assert caught.value.code == "query.replayed"
+    seen.add(b"another", NOW_MS - 3_600_000)
+    seen.add(b"id", NOW_MS + 180_000)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50_000)), max_size=100))
+def test_an_id_is_never_forgotten_inside_its_window(steps: list[tuple[int, int]]) -> None:
+    seen, last, now_ms = SeenQueries(60_000), dict[int, int](), NOW_MS
+    for number, wait_ms in steps:
+        now_ms += wait_ms
+        try:
+            seen.add(bytes([number]), now_ms)
+        except Untrusted:
+            assert now_ms - last[number] < 120_000
+        else:
+            assert number not in last or now_ms - last[number] >= 60_000
+            last[number] = now_ms
 
 
 @given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 4)), max_size=300))

@@ -91,9 +91,9 @@ def test_a_lease_ends_by_time(world: World) -> None:
 
 def test_openings_are_counted(world: World) -> None:
     enclave = world.ready_enclave()
-    before = {platform: held.openings_left for platform, held in enclave._leases._held.items()}
+    before = {platform.id: enclave._leases.left(platform.id) for platform in (world.a, world.b)}
     ask(world, enclave)
-    after = {platform: held.openings_left for platform, held in enclave._leases._held.items()}
+    after = {platform.id: enclave._leases.left(platform.id) for platform in (world.a, world.b)}
     assert before[world.a.id] - after[world.a.id] == 1
     assert before[world.b.id] == after[world.b.id]
 
