@@ -1,8 +1,8 @@
 """The envelope: a record sealed under its platform's epoch key, and the commitment that ties it to the chain.
 
 AES-256-GCM-SIV does not commit to its key, so a second key may open an envelope to something else; the record
-commitment in the link does commit (docs/spec/bytes.md). The associated data is rebuilt from the query and the chain, never read
-from the envelope.
+commitment in the link does commit (docs/spec/bytes.md). The associated data is rebuilt from the query and the chain,
+never read from the envelope.
 """
 
 from __future__ import annotations

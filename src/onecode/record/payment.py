@@ -20,6 +20,11 @@ class TipMode(IntEnum):
     PERCENTAGE = 3
 
 
+def percentage_minor(amount_minor: int, hundredths_percent: int) -> int:
+    """A percentage (3 % is 300) of an amount, rounded half up in minor units."""
+    return (amount_minor * hundredths_percent + 5_000) // 10_000
+
+
 class AcquiringAccount(Message):
     """Where the money of one currency goes. `store_labels` empty: any store of the merchant."""
 
@@ -36,6 +41,12 @@ class PaymentTerms(Message, extensible=True):
     tip_mode: TipMode = item(2, Choice(TipMode))
     fee_fixed_minor: int | None = item(3, _AMOUNT, default=None)
     fee_hundredths_percent: int | None = item(4, Uint(9999), default=None)  # 3 % is 300
+
+    def fee_minor(self, amount_minor: int) -> int:
+        """The fee on an amount without tip, in minor units; a percentage rounds half up."""
+        if self.tip_mode == TipMode.PERCENTAGE:
+            return percentage_minor(amount_minor, self.fee_hundredths_percent or 0)
+        return self.fee_fixed_minor or 0 if self.tip_mode == TipMode.FIXED else 0
 
     def account_for(self, currency: str, store_label: str | None = None) -> AcquiringAccount | None:
         """The account of a currency, one that names the store before one for any store."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from onecode.errors import Declined
+from onecode.record.payment import AcquiringAccount, PaymentTerms, TipMode
 from onecode.schema import Bytes, Choice, Message, Nested, Text, Uint, item, parse
 from onecode.wire import Domain, SigningKey, verify_signature
 
@@ -30,6 +32,26 @@ class Order(Message):
     store_label: str | None = item(6, Text(25), default=None)
     terminal_label: str | None = item(7, Text(25), default=None)
     code: str | None = item(8, Text(512), default=None)  # a dynamic code's payload, for the platform to check again
+
+
+def verify_terms(terms: PaymentTerms, order: Order) -> tuple[AcquiringAccount, int]:
+    """The account that an order is for and the fee that the terms add, or `Declined` naming the field.
+
+    1. The amount is above zero. 2. An account takes the currency at this store, 3. and the amount. 4. A tip is given
+    only where the terms prompt for one. 5. The fee is fixed, or a percentage of the amount without tip.
+    """
+    if order.amount_minor < 1:  # 1
+        raise Declined("payment.amount", "the amount must be above zero", field="order.amount_minor")
+    account = terms.account_for(order.currency, order.store_label)  # 2
+    if account is None:
+        message = "the merchant takes no payment in this currency for this store"
+        raise Declined("payment.account", message, field="order.currency")
+    low, high = account.amount_min_minor, account.amount_max_minor  # 3
+    if (low is not None and order.amount_minor < low) or (high is not None and order.amount_minor > high):
+        raise Declined("payment.limit", "the amount is outside the merchant's limits", field="order.amount_minor")
+    if order.tip_minor and terms.tip_mode != TipMode.PROMPT:  # 4
+        raise Declined("payment.tip", "the merchant takes no tip", field="order.tip_minor")
+    return account, terms.fee_minor(order.amount_minor)  # 5
 
 
 class PaymentRequest(Message):

@@ -9,7 +9,7 @@ from onecode.errors import Declined, Malformed, Untrusted
 from onecode.proof.leaves import PlatformLeaf, Role
 from onecode.query.credential import parse_credential
 from onecode.query.verify import VerifiedRecord
-from onecode.record.payment import SERVICE_PAY, PaymentTerms, TipMode, parse_terms
+from onecode.record.payment import SERVICE_PAY, PaymentTerms, parse_terms
 from onecode.record.receipt import (
     Order,
     PaymentRequest,
@@ -17,6 +17,7 @@ from onecode.record.receipt import (
     Receipt,
     SignedReceipt,
     verify_receipt,
+    verify_terms,
 )
 from onecode.schema import parse
 from onecode.wallet.resolve import Resolution
@@ -41,34 +42,12 @@ class VerifiedReceipt:
     idempotency_key: str
 
 
-def fee_minor(terms: PaymentTerms, amount_minor: int) -> int:
-    """The fee that the terms put on an amount without tip; a percentage rounds half up (DESIGN 10)."""
-    if terms.tip_mode == TipMode.FIXED:
-        return terms.fee_fixed_minor or 0
-    if terms.tip_mode == TipMode.PERCENTAGE:
-        return (amount_minor * (terms.fee_hundredths_percent or 0) + 5_000) // 10_000
-    return 0
-
-
 def verify_order_terms(terms: PaymentTerms, order: Order) -> Charge:
-    """What the order costs under the record's terms, if they take it.
+    """What the order costs under the record's terms, if they take it (`verify_terms`).
 
-    1. The amount is not zero. 2. An account takes the currency at this store, 3. and the amount. 4. A tip is given only
-    where the terms prompt for one. Does not check whether the payer has the money.
+    Does not check whether the payer has the money.
     """
-    if order.amount_minor <= 0:  # 1
-        raise Declined("payment.amount", "the amount must be above zero", field="order.amount_minor")
-    account = terms.account_for(order.currency, order.store_label)
-    if account is None:  # 2
-        raise Declined(
-            "payment.account", "the merchant takes no payment in this currency for this store", field="order.currency"
-        )
-    low, high = account.amount_min_minor or 0, account.amount_max_minor
-    if order.amount_minor < low or (high is not None and order.amount_minor > high):  # 3
-        raise Declined("payment.limit", "the amount is outside the merchant's limits", field="order.amount_minor")
-    if order.tip_minor and terms.tip_mode != TipMode.PROMPT:  # 4
-        raise Declined("payment.tip", "the merchant takes no tip", field="order.tip_minor")
-    fee = fee_minor(terms, order.amount_minor)
+    _, fee = verify_terms(terms, order)
     return Charge(fee, order.amount_minor + order.tip_minor + fee)
 
 

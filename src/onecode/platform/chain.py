@@ -1,0 +1,263 @@
+"""The platform's own node, believed in nothing: headers and leaves are verified as a wallet verifies them.
+
+All that the platform knows of the chain comes from here. An answer that does not verify, or is older than the bound, is
+`Unreachable`: the platform then does not work at all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from onecode.errors import Declined, Malformed, Misconfigured, OnecodeError, Unreachable, Untrusted, from_problem
+from onecode.proof.header import SignedHeader, ValidatorSet
+from onecode.proof.leaves import PlatformLeaf
+from onecode.proof.light import Trust, VerifiedHeader, trusted_state, verify_header
+from onecode.proof.map import Section, verify_roots
+from onecode.query.follow import Follower
+from onecode.query.messages import PROTOCOL, ClearQuery, HeaderView, LeafView, MemberView
+from onecode.query.requests import MEMBER_HEADER, member_header
+from onecode.query.verify import VerifiedState, verify_platforms, verify_state
+from onecode.registry.counters import NonceLeaf, nonce_key
+from onecode.schema import Message, parse
+from onecode.wire import SigningKey
+
+ATTEMPTS = 3  # another thread may have verified a newer header between fetching and verifying
+BRIDGE_HEADERS_MAX = 64
+ANSWER_BYTES_MAX = 4 << 20
+
+V = TypeVar("V", bound=Message)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class MerchantView:
+    """What the chain says of one merchant and service, verified under a fresh header.
+
+    raw: the node's answer, as evidence. state: None where it is proven that there is nothing; `absence` says what.
+    """
+
+    raw: bytes
+    header: VerifiedHeader
+    state: VerifiedState | None
+    absence: Declined | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a transaction: the failing code of its only item, or its own; 0 is success."""
+
+    code: int
+    name: str
+    height: int | None
+
+
+class Chain:
+    """Reads and submits through one node. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        *,
+        chain_id: str,
+        platform: bytes,
+        key: SigningKey,
+        trust: Trust,
+        client: httpx.Client,
+        clock_ms: Callable[[], int],
+        header_age_ms_max: int = 30_000,
+        leaf_age_ms_max: int = 2_000,
+    ) -> None:
+        """key: of the role `transaction`; client: its base URL is the node's, its timeout is set."""
+        self.chain_id = chain_id
+        self._platform = platform
+        self._key = key
+        self._client = client
+        self._clock_ms = clock_ms
+        self._header_age_ms_max = header_age_ms_max
+        self._leaf_age_ms_max = leaf_age_ms_max
+        self._lock = threading.RLock()
+        self._follower = Follower(trust, header_age_ms_max)
+        self._newest: HeaderView | None = None
+        self._own: tuple[int, PlatformLeaf] | None = None  # when it was fetched, and the leaf
+
+    # --- reading
+
+    def newest_view(self) -> HeaderView | None:
+        """The newest header that was verified, whatever its age now."""
+        return self._newest
+
+    def fetch_newest(self) -> HeaderView:
+        """The newest header, verified and fresh."""
+
+        def read() -> HeaderView:
+            view = self._parsed(HeaderView, self._get("/v1/headers/latest"))
+            self._follow(view.header, view.validators)
+            return view
+
+        return self._proven(read)
+
+    def own_leaf(self) -> PlatformLeaf:
+        """The platform's own leaf, proven under a fresh header at most `leaf_age_ms_max` ago."""
+        own, now_ms = self._own, self._clock_ms()
+        if own is not None and 0 <= now_ms - own[0] <= self._leaf_age_ms_max:
+            return own[1]
+        raw = self._fetch_leaf(Section.PLATFORMS, self._platform)
+        if raw is None:
+            raise Misconfigured("platform.not_admitted", "the chain knows no platform with this root key")
+        leaf = parse(PlatformLeaf, raw, path="platform")
+        self._own = (now_ms, leaf)
+        return leaf
+
+    def last_nonce(self) -> int:
+        """The last nonce that the platform's transaction key used on the chain; 0 before the first."""
+        raw = self._fetch_leaf(Section.COUNTERS, nonce_key(self._platform, self._key.public))
+        return 0 if raw is None else parse(NonceLeaf, raw, path="nonce").nonce
+
+    def fetch_merchant(self, merchant: bytes, service: str) -> MerchantView:
+        """Entry, links and all listed platforms; raises `Declined` for a frozen merchant."""
+        path = f"/v1/members/merchants/{merchant.hex()}?service={quote(service, safe='')}"
+        clear = ClearQuery(
+            protocol=PROTOCOL, chain_id=self.chain_id, merchant=merchant, service=service, query_key=bytes(32)
+        )
+
+        def read() -> MerchantView:
+            raw = self._get(path, member=True)
+            view = self._parsed(MemberView, raw)
+            header = self._follow(view.header, view.validators)
+            verify_roots(view.roots, header.header.app_hash)
+            platforms = verify_platforms(view.platforms, view.roots, {})
+            try:
+                state = verify_state(clear, header, view.roots, None, view.merchant, platforms)
+            except Declined as absence:
+                if absence.code not in ("merchant.absent", "service.absent"):
+                    raise
+                return MerchantView(raw, header, None, absence)
+            return MerchantView(raw, header, state, None)
+
+        return self._proven(read)
+
+    def _fetch_leaf(self, section: Section, key: bytes) -> bytes | None:
+        path = f"/v1/leaves/{section.name.lower()}/{key.hex()}"
+
+        def read() -> bytes | None:
+            view = self._parsed(LeafView, self._get(path))
+            with self._lock:
+                self._follow(view.header, view.validators)
+                return self._follower.verify_leaf(view, section, key, self._clock_ms())
+
+        return self._proven(read)
+
+    # --- verifying
+
+    def _follow(self, signed: SignedHeader, validators: ValidatorSet) -> VerifiedHeader:
+        """Verify a header from the newest one; where the validators changed too much, by headers between."""
+        with self._lock:
+            now_ms = self._clock_ms()
+            try:
+                header = self._follower.verify_next(signed, validators, now_ms)
+            except Untrusted as error:
+                if error.code != "header.not_enough_trust":
+                    raise
+                self._bridge(signed.header.height, now_ms)
+                header = self._follower.verify_next(signed, validators, now_ms)
+            if self._newest is None or header.header.height > self._newest.header.header.height:
+                self._newest = HeaderView(header=signed, validators=validators)
+            return header
+
+    def _bridge(self, height: int, now_ms: int) -> None:
+        """Bring the trusted header so near to `height` that the one there follows, halving the way where needed."""
+        trust, target = self._follower.trust, height - 1
+        for _ in range(BRIDGE_HEADERS_MAX):
+            low = trust.state.header.height
+            if low >= height - 1:
+                break
+            view = self._parsed(HeaderView, self._get(f"/v1/headers/{target}"))
+            try:
+                header = verify_header(view.header, view.validators, trust, now_ms)
+            except Untrusted as error:
+                if error.code != "header.not_enough_trust" or target <= low + 1:
+                    raise
+                target = (low + target) // 2
+                continue
+            trust, target = replace(trust, state=trusted_state(header.header, header.validators)), height - 1
+        self._follower = Follower(trust, self._header_age_ms_max)
+
+    def _proven(self, read: Callable[[], R]) -> R:
+        """`read`, tried again where a newer header was verified meanwhile; what does not verify is `Unreachable`."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return read()
+            except Untrusted as error:
+                if error.code == "header.not_higher" and attempt + 1 < ATTEMPTS:
+                    continue
+                raise Unreachable(
+                    "chain.unproven",
+                    f"the platform has no fresh proof from its node and does not work: {error.message} [{error.code}]",
+                ) from error
+        raise Unreachable("chain.unproven", "the platform's node falls behind what it has shown before")
+
+    @staticmethod
+    def _parsed(kind: type[V], raw: bytes) -> V:
+        try:
+            return parse(kind, raw, size_max=ANSWER_BYTES_MAX, path="node")
+        except Malformed as error:
+            raise Unreachable("chain.answer", f"the platform's node answers what does not parse: {error}") from error
+
+    # --- HTTP
+
+    def _get(self, path: str, *, member: bool = False) -> bytes:
+        headers = {}
+        if member:
+            headers[MEMBER_HEADER] = member_header(
+                self.chain_id, self._platform, self._key, "GET", path, b"", self._clock_ms()
+            )
+        response = self._send("GET", path, headers=headers)
+        if response.status_code != 200:
+            error = _problem(response)
+            raise Unreachable("chain.refused", f"the platform's node refuses: {error}") from error
+        return response.content
+
+    def submit(self, transaction: bytes) -> Outcome:
+        """Send a transaction and wait until it is decided and proven, or refused before any block.
+
+        Raises `Unreachable` where it may be in a block, or come into one, without our knowing.
+        """
+        response = self._send(
+            "POST",
+            "/v1/transactions?wait=proven",
+            content=transaction,
+            headers={"content-type": "application/cbor"},
+        )
+        try:
+            answer = response.json()
+            if response.status_code != 200:
+                error = _problem(response)
+                if isinstance(error, Unreachable) or "result_code" not in answer:
+                    raise error
+                return Outcome(int(answer["result_code"]), str(answer["result"]), None)
+            items = answer["items"]
+            first = items[0] if answer["code"] and len(items) == 1 else answer
+            return Outcome(int(first["code"]), str(first["name"]), int(answer["height"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Unreachable("chain.answer", f"the platform's node answers what does not parse: {error}") from error
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._client.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise Unreachable("chain.node", f"the platform's node does not answer: {type(error).__name__}") from error
+
+
+def _problem(response: httpx.Response) -> OnecodeError:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return Unreachable("chain.answer", f"the platform's node answers with status {response.status_code}")
+    return from_problem(body)
