@@ -76,7 +76,12 @@ class LinkList(Message):
 
 def links_hash(chain_id: str, merchant: bytes, service: str, links: LinkList) -> bytes:
     """Hash in the merchant entry that commits to a links list."""
-    body = encode([merchant, service, links.encoded()])
+    return links_bytes_hash(chain_id, merchant, service, links.encoded())
+
+
+def links_bytes_hash(chain_id: str, merchant: bytes, service: str, links: bytes) -> bytes:
+    """The same over the list's bytes; a list that parses has no other bytes."""
+    body = encode([merchant, service, links])
     return sha256(frame(Domain.LINKS, chain_id, body))
 
 

@@ -20,7 +20,7 @@ from onecode.proof.leaves import (
     PlatformLeaf,
     Role,
     alias_key,
-    links_hash,
+    links_bytes_hash,
 )
 from onecode.proof.light import VerifiedHeader
 from onecode.proof.map import Section, SectionRoots, verify_absence, verify_presence, verify_roots
@@ -151,7 +151,7 @@ def _verify_links(clear: ClearQuery, merchant: bytes, entry: MerchantEntry, raw:
     if raw is None:
         raise Untrusted("links.withheld", "the answer lacks the links list that the entry commits to", field="links")
     links = parse(LinkList, raw, path="links")
-    if links_hash(clear.chain_id, merchant, clear.service, links) != listed.links_hash:
+    if links_bytes_hash(clear.chain_id, merchant, clear.service, raw) != listed.links_hash:
         raise Untrusted("links.hash", "the links list is not the one that the merchant entry commits to", field="links")
     return links.links
 

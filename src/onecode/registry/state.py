@@ -24,12 +24,11 @@ from onecode.proof.governance import (
     ServicesLeaf,
     ValidatorsLeaf,
 )
-from onecode.proof.leaves import LinkList, MerchantEntry, PlatformLeaf, ServiceEntry
+from onecode.proof.leaves import LinkList, MerchantEntry, PlatformLeaf, ServiceEntry, links_bytes_hash
 from onecode.proof.map import Section, app_hash
 from onecode.registry.map import load, section_roots, update
 from onecode.registry.store import Reader, Table, Writer, envelope_key, link_key
 from onecode.schema import Message, parse
-from onecode.wire import Domain, encode, frame, sha256
 
 M = TypeVar("M", bound=Message)
 
@@ -65,7 +64,7 @@ class Committed:
         found = self._links.get(key)
         if found is None:
             raw = self.reader.get(Table.LINKS, key)
-            if raw is None or _hash_of(self.chain_id, merchant, service, raw) != expected:
+            if raw is None or links_bytes_hash(self.chain_id, merchant, service, raw) != expected:
                 raise Misconfigured("registry.links_broken", "a links list does not fit its entry: restore the store")
             found = _stored(LinkList, raw)
             _remember(self._links, key, found)
@@ -188,7 +187,7 @@ class State:
         self._set(self._links, link_key(merchant, service), (links, raw))
         if self._trial:
             return bytes(32)
-        return _hash_of(self.chain_id, merchant, service, raw)
+        return links_bytes_hash(self.chain_id, merchant, service, raw)
 
     def put_envelope(self, merchant: bytes, platform: bytes, service: str, envelope: bytes | None) -> None:
         """Keep the sealed record of a link, or forget it."""
@@ -249,8 +248,3 @@ def _stored(kind: type[M], raw: bytes) -> M:
         return parse(kind, raw)
     except Malformed as error:
         raise Misconfigured("registry.leaf_broken", f"a stored {kind.__name__} is broken: restore the store") from error
-
-
-def _hash_of(chain_id: str, merchant: bytes, service: str, raw: bytes) -> bytes:
-    """`links_hash` of a list that is encoded already."""
-    return sha256(frame(Domain.LINKS, chain_id, encode([merchant, service, raw])))
