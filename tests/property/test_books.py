@@ -18,11 +18,11 @@ from onecode.platform.books import (
     Charge,
     charge_transfers,
     funding_transfers,
-    percentage,
     reversed_transfers,
 )
 from onecode.platform.database import open_memory
 from onecode.platform.ledger import journal_transfers, load_balances, load_trial_balance, post_journal
+from onecode.record.payment import percentage_minor
 
 PAYERS = st.sampled_from([b"payer-a", b"payer-b"])
 MERCHANTS = st.sampled_from([b"m" * 20, b"n" * 20])
@@ -128,10 +128,10 @@ TestBooks.settings = settings(max_examples=30, stateful_step_count=25)
 @given(st.integers(0, AMOUNT_MINOR_MAX), st.integers(0, 9_999))
 def test_a_percentage_is_the_nearest_minor_unit_halves_up(amount: int, hundredths: int) -> None:
     exact_times_10000 = amount * hundredths
-    fee = percentage(amount, hundredths)
+    fee = percentage_minor(amount, hundredths)
     assert fee * 10_000 - 5_000 <= exact_times_10000 < fee * 10_000 + 5_000
 
 
 @pytest.mark.parametrize(("amount", "hundredths", "fee"), [(50, 100, 1), (49, 100, 0), (1_020, 250, 26), (1, 9_999, 1)])
 def test_percentages(amount: int, hundredths: int, fee: int) -> None:
-    assert percentage(amount, hundredths) == fee
+    assert percentage_minor(amount, hundredths) == fee

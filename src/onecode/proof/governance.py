@@ -32,7 +32,7 @@ def observer_key(node_id: str) -> bytes:
 
 
 class Parameters(Message):
-    """Numbers of the network, fixed at genesis (docs/spec/registry.md). A demo sets the delays to seconds and says so."""
+    """Numbers of the network, fixed at genesis. A demo sets the delays to seconds and says so."""
 
     proposal_expiry_ms: int = item(1, Uint(90 * DAY_MS))
     governance_delay_ms: int = item(2, Uint(90 * DAY_MS))
