@@ -1,0 +1,147 @@
+"""Plain clients for people's tools: a node's public API, and a platform's API for its operator and for a till.
+
+They prove nothing: what a payment rests on goes through `wallet/`. One pool of connections for the whole process.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import httpx
+
+from onecode.errors import Malformed, Unreachable, from_problem
+from onecode.wire import FRAME_BYTES_MAX
+
+CBOR = "application/cbor"
+TIMEOUT_MS = 30_000  # above a till's long poll of 20 s
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a transaction. code 0 is success; `height` of its block; `items` one an item of a batch."""
+
+    hash: str
+    height: int | None
+    code: int
+    name: str
+    items: tuple[dict[str, Any], ...]
+
+
+@cache
+def _http() -> httpx.Client:
+    """Connections straight to the address given, whatever proxy the environment names."""
+    return httpx.Client(trust_env=False)
+
+
+def _call(method: str, url: str, *, headers: dict[str, str], content: bytes | None, timeout_ms: int) -> bytes:
+    try:
+        answer = _http().request(method, url, headers=headers, content=content, timeout=timeout_ms / 1000)
+    except httpx.TimeoutException:
+        raise Unreachable("http.timeout", f"{url} gave no answer within {timeout_ms} ms", status=408) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unreachable("http.unreachable", f"{url} cannot be reached: {type(error).__name__}") from None
+    if len(answer.content) > FRAME_BYTES_MAX:
+        raise Malformed("http.too_large", f"{url} sent more than {FRAME_BYTES_MAX} bytes", status=413)
+    if answer.is_success:
+        return answer.content
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict) and "code" in problem:
+        raise from_problem(problem)
+    raise Unreachable("http.status", f"{url} answered with status {answer.status_code} and gave no reason")
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise Malformed("http.json", "the server's answer is no JSON") from None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeClient:
+    """A node's API. `url` without a trailing slash."""
+
+    url: str
+    timeout_ms: int = TIMEOUT_MS
+
+    def submit(self, transaction: bytes, wait: str = "proven") -> Submitted:
+        """Send a transaction and wait until it is `decided` or `proven`, or not (`none`); read its `code`."""
+        headers = {"content-type": CBOR}
+        answer = _json(self._call("POST", f"/v1/transactions?wait={wait}", transaction, headers))
+        try:
+            return Submitted(
+                str(answer["hash"]), answer.get("height"), int(answer["code"]), str(answer["name"]),
+                tuple(answer.get("items") or ()),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise Malformed("http.json", "the node's answer to a transaction lacks a field") from None
+
+    def status(self) -> dict[str, Any]:
+        """The node's word about itself."""
+        found = _json(self._call("GET", "/v1/status"))
+        return dict(found)
+
+    def newest_header(self) -> bytes:
+        """The newest header with its validators: an encoded HeaderView, unverified."""
+        return self._call("GET", "/v1/headers/latest")
+
+    def _call(
+        self, method: str, path: str, content: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> bytes:
+        url = self.url.rstrip("/") + path
+        return _call(method, url, headers=headers or {}, content=content, timeout_ms=self.timeout_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformClient:
+    """A platform's API. token: the operator's for operator calls, a merchant's till token for `events`."""
+
+    url: str
+    token: str | None = None
+    timeout_ms: int = TIMEOUT_MS
+
+    def sign(self, agreement: dict[str, Any]) -> dict[str, Any]:
+        """Sign a merchant up; the answer holds the till token."""
+        return dict(self._json("POST", "/v1/merchants", agreement))
+
+    def publish(self, merchant: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Publish the merchant's record, or a new version of it."""
+        return dict(self._json("POST", f"/v1/merchants/{merchant}/publish", body or {}))
+
+    def withdraw(self, merchant: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Withdraw the merchant's record."""
+        return dict(self._json("POST", f"/v1/merchants/{merchant}/withdraw", body or {}))
+
+    def merchants(self) -> list[dict[str, Any]]:
+        """Merchants with the state of their records."""
+        return list(self._json("GET", "/v1/merchants"))
+
+    def books(self) -> dict[str, Any]:
+        """The trial balance."""
+        return dict(self._json("GET", "/v1/books"))
+
+    def events(self, merchant: str, after: int = 0, wait_ms: int = 20_000) -> Any:
+        """Events of a merchant's till after the one numbered `after`; waits up to `wait_ms` for one."""
+        return self._json("GET", f"/v1/merchants/{merchant}/events?after={after}&wait_ms={wait_ms}")
+
+    def trust_file(self) -> bytes:
+        """The platform's trust file, to be verified by who pins its root."""
+        return self._bytes("GET", "/v1/trust-file")
+
+    def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        return _json(self._bytes(method, path, body))
+
+    def _bytes(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        content = None
+        if body is not None:
+            headers["content-type"] = "application/json"
+            content = json.dumps(body).encode("utf-8")
+        url = self.url.rstrip("/") + path
+        return _call(method, url, headers=headers, content=content, timeout_ms=self.timeout_ms)

@@ -1,0 +1,129 @@
+"""Child processes that say on one line of JSON that they are ready, each with a log file; stopped by their own pid.
+
+Start them from the main thread: the kernel ends some of them when the thread that started them ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+from typing import Any
+
+from onecode.errors import Unreachable
+
+STOP_GRACE_MS = 8_000
+LOG_LINES_SHOWN = 3
+NO_PROXY = "127.0.0.1,localhost"  # the processes speak to each other directly, whatever the machine's proxy is
+
+
+class Child:
+    """One process of the network. `name` is for people and for the log file's name."""
+
+    def __init__(self, name: str, module: str, config: Path, log: Path) -> None:
+        """Start `python -m MODULE CONFIG`; everything it writes goes to `log`, the ready line too."""
+        self.name = name
+        self._log = log
+        self._ready: Future[dict[str, Any]] = Future()
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "onecode.network.child", str(os.getpid()), module, str(config)],
+                env={**os.environ, "NO_PROXY": NO_PROXY},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,  # a ctrl-C in the terminal reaches the parent alone, which stops them in order
+            )
+        threading.Thread(target=self._read, name=f"read-{name}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self) -> int | None:
+        """The exit code, or None while the process runs."""
+        return self._process.poll()
+
+    def wait_ready(self, until_s: float) -> dict[str, Any]:
+        """The ready line; `Unreachable` if the process ends first or `until_s` (monotonic) passes."""
+        try:
+            return self._ready.result(max(0.0, until_s - time.monotonic()))
+        except FutureTimeoutError:
+            raise Unreachable(
+                "network.not_ready", f"{self.name} was not ready in time; see {self._log}", field=self.name
+            ) from None
+
+    def send_stop(self) -> None:
+        """Ask the process to end; `wait_stopped` follows."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def wait_stopped(self, until_s: float) -> None:
+        """Wait for its end, and kill it if that comes not before `until_s` (monotonic)."""
+        try:
+            self._process.wait(max(0.0, until_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _read(self) -> None:
+        stream = self._process.stdout
+        if stream is None:
+            return
+        with stream, self._log.open("ab") as log:
+            for line in stream:
+                log.write(line)
+                log.flush()
+                self._accept(line)
+        self._process.wait()
+        self._settle(Unreachable("network.process_ended", f"{self.name} ended: {self._last_words()}", field=self.name))
+
+    def _accept(self, line: bytes) -> None:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(said, dict) and said.get("ready") is True:
+            self._settle(said)
+
+    def _settle(self, outcome: dict[str, Any] | Unreachable) -> None:
+        try:
+            if isinstance(outcome, Unreachable):
+                self._ready.set_exception(outcome)
+            else:
+                self._ready.set_result(outcome)
+        except InvalidStateError:
+            return  # it was ready before
+
+    def _last_words(self) -> str:
+        try:
+            lines = self._log.read_text("utf-8", errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        said = " | ".join(lines[-LOG_LINES_SHOWN:])
+        return f"exit code {self._process.poll()}: {said or 'it said nothing'} (all of it in {self._log})"
+
+
+def end_on_signals() -> None:
+    """Let SIGINT and SIGTERM end this process as ctrl-C does, so that it stops its children; a shell may have SIGINT
+    ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
+def stop_children(children: Iterable[Child], grace_ms: int = STOP_GRACE_MS) -> None:
+    """Stop all at once and wait for all; what does not end within the grace is killed."""
+    listed = list(children)
+    for child in listed:
+        child.send_stop()
+    until_s = time.monotonic() + grace_ms / 1000
+    for child in listed:
+        child.wait_stopped(until_s)

@@ -1,0 +1,236 @@
+"""Makes a local network's files: keys, genesis, first state, trust files, configurations of all its processes.
+
+One machine holds every key here, the root keys too: fit for development and demonstrations, and said so on screen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from onecode.code.identity import platform_id
+from onecode.enclave.measure import code_measurement
+from onecode.errors import Misconfigured
+from onecode.network.plan import HOST, NetworkPlan, Places, PlatformPlan, load_plan, save_plan
+from onecode.node.blocks import load_proven
+from onecode.node.solo import Solo
+from onecode.node.store import open_writer
+from onecode.platform.files import save_private
+from onecode.platform.genesis import (
+    ANCHOR_CERTIFICATE_FILE,
+    EPOCH_KEY_FILE,
+    TRUST_FILE,
+    create_platform_keys,
+    key_file,
+)
+from onecode.platform.keyring import load_key, save_key
+from onecode.platform.trust import build_trust_file
+from onecode.proof.governance import DEFAULT_PARAMETERS, Admission, Measurement, ValidatorLeaf
+from onecode.proof.leaves import Role
+from onecode.proof.trust import AnchorCertificate
+from onecode.query.messages import HeaderView
+from onecode.record.payment import SERVICE_PAY
+from onecode.registry.application import Application
+from onecode.registry.genesis import Genesis, parse_genesis
+from onecode.schema import parse, to_plain
+from onecode.wire import SigningKey
+
+NODE_ID = "node-1"
+VALIDATOR_POWER = 10
+KIND_SIMULATED = "software"
+
+
+def clock_ms() -> int:
+    """Milliseconds since the epoch, UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def create_network(places: Places, plan: NetworkPlan, entropy: Callable[[int], bytes]) -> NetworkPlan:
+    """A new network in an empty directory; returns the plan with the platforms' roots. The plan is written last."""
+    if places.plan.exists():
+        raise Misconfigured("network.exists", f"{places.directory} holds a network already", field="data")
+    places.node.mkdir(mode=0o700, parents=True, exist_ok=True)
+    places.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    save_key(places.vendor_key, SigningKey.from_seed(entropy(32)))
+    validator = SigningKey.from_seed(entropy(32))
+    save_key(places.validator_key, validator)
+    admissions = []
+    for platform in plan.platforms:
+        admission = create_keys(places, plan, platform, entropy)
+        admissions.append(admission)
+        plan = plan.with_platform(dataclasses.replace(platform, root=admission.root.hex()))
+    plan = dataclasses.replace(plan, measurement=code_measurement().hex())
+    genesis = _genesis(plan, tuple(admissions), validator.public)
+    places.genesis.write_text(json.dumps(to_plain(genesis), indent=1) + "\n", "utf-8")
+    save_plan(places, plan)
+    return plan
+
+
+def create_keys(
+    places: Places, plan: NetworkPlan, platform: PlatformPlan, entropy: Callable[[int], bytes]
+) -> Admission:
+    """A platform's keys; returns what admits it."""
+    return create_platform_keys(
+        keys_directory(places, platform),
+        chain_id=plan.chain_id,
+        name=platform.name,
+        entropy=entropy,
+        now_ms=clock_ms(),
+        url=platform.url,
+        key_service_url=platform.key_service_url,
+    )
+
+
+def keys_directory(places: Places, platform: PlatformPlan) -> Path:
+    return places.platform(platform.slug) / "keys"
+
+
+def load_role_key(places: Places, platform: PlatformPlan, role: Role) -> SigningKey:
+    """One of a platform's keys."""
+    return load_key(keys_directory(places, platform) / key_file(role))
+
+
+def identity_of(platform: PlatformPlan) -> bytes:
+    """The platform's id, 20 bytes."""
+    return platform_id(bytes.fromhex(platform.root))
+
+
+def measurement_of(plan: NetworkPlan) -> Measurement:
+    """The enclave build that the plan names; the registry sets its own time."""
+    return Measurement(kind=KIND_SIMULATED, measurement=bytes.fromhex(plan.measurement), effective_ms=0)
+
+
+def _genesis(plan: NetworkPlan, admissions: tuple[Admission, ...], validator: bytes) -> Genesis:
+    operator = platform_id(admissions[0].root)
+    return Genesis(
+        chain_id=plan.chain_id,
+        time_ms=clock_ms(),
+        parameters=dataclasses.replace(DEFAULT_PARAMETERS, governance_delay_ms=plan.governance_delay_ms),
+        platforms=admissions,
+        validators=(ValidatorLeaf(key=validator, power=VALIDATOR_POWER, platform=operator),),
+        services=(SERVICE_PAY,),
+        measurements=(measurement_of(plan),),
+    )
+
+
+def advance_chain(places: Places, plan: NetworkPlan) -> HeaderView:
+    """Begin the chain, or add an empty block to it, while its node is not running: its newest header, fresh."""
+    store = open_writer(places.node / "store")
+    solo = Solo(
+        store=store,
+        application=Application(store, plan.chain_id),
+        key=load_key(places.validator_key),
+        chain_id=plan.chain_id,
+        genesis=parse_genesis(places.genesis.read_bytes()),
+        clock_ms=clock_ms,
+    )
+    try:
+        solo.start()
+        with store.snapshot() as snapshot:
+            newest = load_proven(snapshot)
+    finally:
+        solo.stop()
+    if newest is None:
+        raise Misconfigured("network.store", f"the store in {places.node} proves no state: use an empty directory")
+    return HeaderView(header=newest.signed, validators=newest.validators)
+
+
+def write_trust_file(places: Places, platform: PlatformPlan, view: HeaderView) -> Path:
+    """The platform's trust file for a header that its own operator believes."""
+    raw = (keys_directory(places, platform) / ANCHOR_CERTIFICATE_FILE).read_bytes()
+    certificate = parse(AnchorCertificate, raw, path="anchor_certificate")
+    anchor = load_role_key(places, platform, Role.ANCHOR)
+    path = places.platform(platform.slug) / TRUST_FILE
+    save_private(path, build_trust_file(view, certificate, anchor, clock_ms()).encoded(), replace=True)
+    return path
+
+
+def _write(path: Path, options: dict[str, Any]) -> Path:
+    save_private(path, json.dumps(options, indent=1).encode() + b"\n", replace=True)
+    return path
+
+
+def write_node_config(places: Places, plan: NetworkPlan) -> Path:
+    """Configurations of the node and of its enclave, which starts from the first platform's trust file."""
+    operator = plan.platforms[0]
+    enclave = _write(
+        places.node / "enclave.json",
+        {
+            "chain_id": plan.chain_id,
+            "node_id": NODE_ID,
+            "socket": str(places.node / "enclave.sock"),
+            "trust_file": str(places.platform(operator.slug) / TRUST_FILE),
+            "pinned_root": operator.root,
+            "vendor_key": str(places.vendor_key),
+            "allow_solo": True,
+            "header_age_ms_max": plan.header_age_ms_max,
+        },
+    )
+    return _write(
+        places.node / "node.json",
+        {
+            "chain_id": plan.chain_id,
+            "data_dir": str(places.node),
+            "genesis": str(places.genesis),
+            "validator_key": str(places.validator_key),
+            "node_id": NODE_ID,
+            "api_host": HOST,
+            "api_port": plan.node_port,
+            "workers": 1,
+            "enclave_config": str(enclave),
+            "enclave_socket": str(places.node / "enclave.sock"),
+            "heartbeat_ms": plan.heartbeat_ms,
+            "relay_poll_ms": 200,
+            "relay_retry_ms_max": 1_000,
+        },
+    )
+
+
+def write_platform_configs(places: Places, plan: NetworkPlan, platform: PlatformPlan) -> tuple[Path, Path]:
+    """Configurations of the platform's server and of its key service."""
+    directory, keys = places.platform(platform.slug), keys_directory(places, platform)
+    server = {
+        "chain_id": plan.chain_id,
+        "name": platform.name,
+        "root_public_key": platform.root,
+        "data_dir": str(directory / "data"),
+        "node_url": plan.node_url,
+        "host": HOST,
+        "port": platform.port,
+        "operator_token": platform.operator_token,
+        "trust_file": str(directory / TRUST_FILE),
+        "anchor_certificate_file": str(keys / ANCHOR_CERTIFICATE_FILE),
+        "epoch_key_file": str(keys / EPOCH_KEY_FILE),
+        "allow_solo": True,
+        "header_age_ms_max": plan.header_age_ms_max,
+        "sandbox": True,
+        "sandbox_opening_minor": plan.sandbox_opening_minor,
+    }
+    for role in (Role.TRANSACTION, Role.RECORD, Role.DEVICE, Role.RECEIPT, Role.ANCHOR):
+        server[f"{role.name.lower()}_key_file"] = str(keys / key_file(role))
+    service = {
+        "chain_id": plan.chain_id,
+        "platform": identity_of(platform).hex(),
+        "node_url": plan.node_url,
+        "trust_file": str(directory / TRUST_FILE),
+        "pinned_root": platform.root,
+        "key_file": str(keys / key_file(Role.KEY_SERVICE)),
+        "epochs_file": str(keys / EPOCH_KEY_FILE),
+        "measurements": [code_measurement().hex()],
+        "vendors": [load_key(places.vendor_key).public.hex()],
+        "allow_simulated": True,
+        "allow_solo": True,
+        "host": HOST,
+        "port": platform.keys_port,
+        "header_age_ms_max": plan.header_age_ms_max,
+    }
+    return _write(directory / "platform.json", server), _write(directory / "key-service.json", service)
+
+
+def open_network(places: Places, plan: Callable[[], NetworkPlan], entropy: Callable[[int], bytes]) -> NetworkPlan:
+    """The network in the directory, made from `plan()` where there is none."""
+    return load_plan(places) if places.plan.exists() else create_network(places, plan(), entropy)
