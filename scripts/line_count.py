@@ -22,6 +22,7 @@ README = ROOT / "README.md"
 TRUSTED = (
     "errors.py",
     "wire.py",
+    "kinds.py",
     "schema.py",
     "record/**/*.py",
     "proof/**/*.py",

@@ -22,6 +22,7 @@ FRAME_BYTES_MAX = 1 << 20
 DEPTH_MAX = 8
 CHAIN_ID_CHARS_MAX = 50  # as in CometBFT
 UINT_MAX = (1 << 64) - 1
+_WIDTHS = {24: 1, 25: 2, 26: 4, 27: 8}  # bytes of the number behind a head
 
 
 class Domain(StrEnum):
@@ -50,6 +51,7 @@ class Domain(StrEnum):
     DEVICE_REQUEST = "onecode/device-request/1"
     PAYMENT = "onecode/payment/1"
     RECEIPT = "onecode/receipt/1"
+    REFUND = "onecode/refund/1"
     TRUST_FILE = "onecode/trust-file/1"
     CHECKPOINT = "onecode/checkpoint/1"
 
@@ -77,12 +79,14 @@ def frame(domain: Domain, chain_id: str, body: bytes) -> bytes:
     return domain.value.encode("ascii") + b"\0" + bytes((len(chain),)) + chain + body
 
 
+_SHORT_HEADS = [bytes((first,)) for first in range(256)]
+
 # --- the CBOR subset -------------------------------------------------------------------------------------------------
 
 
 def _head(major: int, number: int) -> bytes:
     if number < 24:
-        return bytes((major | number,))
+        return _SHORT_HEADS[major | number]
     if number < 0x100:
         return bytes((major | 24, number))
     if number < 0x10000:
@@ -97,18 +101,16 @@ def _head(major: int, number: int) -> bytes:
 def _put(value: Any, out: list[bytes], depth: int) -> None:
     kind = type(value)
     if kind is bytes:
-        out.append(_head(0x40, len(value)))
-        out.append(value)
+        out.append(_head(0x40, len(value)) + value)
     elif kind is bool:
         out.append(b"\xf5" if value else b"\xf4")
+    elif kind is str:
+        raw = _utf8(value)
+        out.append(_head(0x60, len(raw)) + raw)
     elif isinstance(value, int):
         if value < 0:
             raise Malformed("wire.integer_range", "an integer is outside 0 to 2^64 - 1")
         out.append(_head(0x00, value))
-    elif isinstance(value, str):
-        raw = _utf8(value)
-        out.append(_head(0x60, len(raw)))
-        out.append(raw)
     elif depth == 0:
         raise Malformed("wire.depth", f"values are nested deeper than {DEPTH_MAX} levels")
     elif kind is list or kind is tuple:
@@ -116,14 +118,14 @@ def _put(value: Any, out: list[bytes], depth: int) -> None:
         for item in value:
             _put(item, out, depth - 1)
     elif kind is dict:
-        out.append(_head(0xA0, len(value)))
-        if not all(type(key) is int for key in value):  # before sorting: keys of two types have no order
+        if not all(type(key) is int and key >= 0 for key in value):
             raise Malformed("wire.map_key", "map keys are unsigned integers")
+        out.append(_head(0xA0, len(value)))
         for key in sorted(value):
-            if key < 0:
-                raise Malformed("wire.map_key", "map keys are unsigned integers")
             out.append(_head(0x00, key))
             _put(value[key], out, depth - 1)
+    elif isinstance(value, str):
+        _put(str(value), out, depth)
     else:
         raise Malformed("wire.type", f"a value of type {kind.__name__} has no place in this subset of CBOR")
 
@@ -139,56 +141,74 @@ def _not_canonical(what: str) -> Malformed:
     return Malformed("wire.not_canonical", f"CBOR is not in its one allowed form: {what}")
 
 
+def _head_at(data: bytes, at: int) -> tuple[int, int]:
+    """The number in a head whose first byte, before `at`, says that it follows; and where it ends."""
+    first = data[at - 1]
+    width = _WIDTHS.get(first & 31, 0)
+    if not width or first >= 0xE0:
+        raise _not_canonical("an indefinite length, float, tag or simple value")
+    if at + width > len(data):
+        raise IndexError
+    number = int.from_bytes(data[at : at + width], "big")
+    if number < (24 if width == 1 else 1 << (4 * width)):
+        raise _not_canonical("an integer or length is not in its shortest form")
+    return number, at + width
+
+
 def _item(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     """One value at `at`; returns it and where it ends. IndexError means the input ended early."""
     first = data[at]
-    major, number = first >> 5, first & 31
     at += 1
+    if first < 24:
+        return first, at
+    number = first & 31
     if number >= 24:
-        width = {24: 1, 25: 2, 26: 4, 27: 8}.get(number, 0)
-        if not width or major == 7:
-            raise _not_canonical("an indefinite length, float, tag or simple value")
-        if at + width > len(data):
-            raise IndexError
-        number = int.from_bytes(data[at : at + width], "big")
-        at += width
-        if number < (24 if width == 1 else 1 << (4 * width)):
-            raise _not_canonical("an integer or length is not in its shortest form")
-    if major == 0:
-        return number, at
+        number, at = _head_at(data, at)
+    major = first >> 5
     if major == 2 or major == 3:
         end = at + number
         if end > len(data):
             raise IndexError
         raw = data[at:end]
         return (raw if major == 2 else raw.decode("utf-8")), end
+    if major == 0:
+        return number, at
     if major == 4 or major == 5:
         if depth == 0:
             raise Malformed("wire.depth", f"values are nested deeper than {DEPTH_MAX} levels")
         if number > len(data) - at:  # an item takes at least one byte: never reserve room for a lie
             raise IndexError
-        if major == 4:
-            items = []
-            for _ in range(number):
-                value, at = _item(data, at, depth - 1)
-                items.append(value)
-            return items, at
-        table: dict[int, Any] = {}
-        last = -1
-        for _ in range(number):
-            if data[at] >> 5:
-                raise Malformed("wire.map_key", "map keys are unsigned integers")
-            key, at = _item(data, at, 0)
-            if key <= last:
-                raise _not_canonical("map keys are not ascending, or one stands twice")
-            last = key
-            table[key], at = _item(data, at, depth - 1)
-        return table, at
+        return _array(data, at, depth - 1, number) if major == 4 else _map(data, at, depth - 1, number)
     if first == 0xF5:
         return True, at
     if first == 0xF4:
         return False, at
     raise _not_canonical("a negative integer, float, tag or simple value")
+
+
+def _array(data: bytes, at: int, depth: int, number: int) -> tuple[list[Any], int]:
+    items = []
+    for _ in range(number):
+        value, at = _item(data, at, depth)
+        items.append(value)
+    return items, at
+
+
+def _map(data: bytes, at: int, depth: int, number: int) -> tuple[dict[int, Any], int]:
+    table: dict[int, Any] = {}
+    last = -1
+    for _ in range(number):
+        key = data[at]
+        at += 1
+        if key >= 24:
+            if key >= 32:
+                raise Malformed("wire.map_key", "map keys are unsigned integers")
+            key, at = _head_at(data, at)
+        if key <= last:
+            raise _not_canonical("map keys are not ascending, or one stands twice")
+        last = key
+        table[key], at = _item(data, at, depth)
+    return table, at
 
 
 def decode(data: bytes, *, size_max: int = FRAME_BYTES_MAX) -> Any:
