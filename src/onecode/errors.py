@@ -7,6 +7,8 @@ A message names the field and the fix and never repeats a record's plaintext.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any, ClassVar
 
 
@@ -100,7 +102,31 @@ class Misconfigured(OnecodeError):
     exit_code = 6
 
 
+DETAIL_CHARS_MAX = 300
+_CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 BRANCHES: tuple[type[OnecodeError], ...] = (Malformed, Untrusted, Declined, Unreachable, Misconfigured)
+
+
+def printable(text: str) -> str:
+    """Somebody else's words, fit for a terminal or a log: no controls, no direction marks, at most 300 characters."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text[:DETAIL_CHARS_MAX])
+
+
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """The JSON object in somebody else's bytes, or None; nested too deep for the parser is no object either."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def answer_error(status: int, data: bytes) -> OnecodeError:
+    """The error in a server's answer that is no success."""
+    body = json_object(data)
+    if body is not None and "code" in body:
+        return from_problem(body)
+    return Unreachable("http.status", f"the server answered with status {status} and gave no reason")
 
 
 def from_problem(body: dict[str, Any]) -> OnecodeError:
@@ -108,11 +134,11 @@ def from_problem(body: dict[str, Any]) -> OnecodeError:
     kinds = {kind.branch: kind for kind in BRANCHES}
     kind = kinds.get(str(body.get("title", "")), Unreachable)
     status, retry = body.get("status"), body.get("retry_after_ms")
-    field = body.get("field")
+    field, code = body.get("field"), str(body.get("code", ""))
     return kind(
-        str(body.get("code", "http.unknown")),
-        str(body.get("detail", "the server gave no reason")),
-        field=str(field) if field is not None else None,
+        code if _CODE.fullmatch(code) else "http.unknown",
+        printable(str(body.get("detail", "the server gave no reason"))),
+        field=printable(str(field)) if field is not None else None,
         status=status if isinstance(status, int) else None,
         retry_after_ms=retry if isinstance(retry, int) else None,
     )

@@ -12,8 +12,12 @@ from onecode.errors import Malformed
 from onecode.wire import UINT_MAX, encode
 
 Path: TypeAlias = "str | tuple[Path, str | int]"  # where a value lies; made into text only for an error
-# controls, and half a surrogate pair, which JSON can carry and UTF-8 cannot
-_FORBIDDEN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+# controls; half a surrogate pair, which JSON can carry and UTF-8 cannot; and what would make a name look like another:
+# zero-width space, direction marks, line and paragraph separators, word joiner and the like. Joiners that scripts need
+# (U+200C, U+200D) are allowed. A list of code points and no Unicode table: this is consensus.
+_FORBIDDEN = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ud800-\\udfff]"
+)
 
 
 class Kind(Protocol):
@@ -124,7 +128,7 @@ class Text:
         if type(value) is not str or not self.min <= len(value) <= self.max:
             raise wrong(path, self.describe())
         if _FORBIDDEN.search(value) is not None:
-            raise wrong(path, "text that UTF-8 can hold, without control characters")
+            raise wrong(path, "text that UTF-8 can hold, without controls or invisible marks")
         return value
 
     def dump(self, value: Any) -> Any:

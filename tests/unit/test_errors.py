@@ -6,13 +6,16 @@ import pytest
 
 from onecode.errors import (
     BRANCHES,
+    DETAIL_CHARS_MAX,
     Declined,
     Malformed,
     Misconfigured,
     OnecodeError,
     Unreachable,
     Untrusted,
+    answer_error,
     from_problem,
+    json_object,
 )
 
 
@@ -64,3 +67,17 @@ def test_a_body_that_is_not_ours_is_unreachable(body: dict[str, object]) -> None
     error = from_problem(body)
     assert type(error) is Unreachable
     assert error.status == 503
+
+
+@pytest.mark.parametrize("data", [b"[" * 200_000, b"{", b"\xff", b"[]", b"1", b""])
+def test_bytes_that_hold_no_json_object_are_none(data: bytes) -> None:
+    """Nested too deep for the parser is no reason to stop asking other nodes."""
+    assert json_object(data) is None
+    assert answer_error(502, data).code == "http.status"
+
+
+def test_a_servers_words_reach_no_terminal_as_they_are() -> None:
+    body = {"title": "Declined", "code": "x\x1b[2J", "detail": "no\x1b[31m\u202etxt\n" + "y" * 1000, "field": "a\x07"}
+    error = from_problem(body)
+    assert (error.code, error.field) == ("http.unknown", "a\ufffd")
+    assert error.message.isprintable() and len(error.message) == DETAIL_CHARS_MAX

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from onecode.enclave.shared import SharedTable, shared_lock
 from onecode.errors import Unreachable
 
-BUCKET_SLOTS = 1 << 19  # 32 bytes each
+BUCKET_SLOTS = 1 << 20  # 32 bytes each
 _TOKEN = 1_000  # in thousandths
 
 
@@ -49,6 +49,7 @@ class Buckets:
         Takes the platform's token. Called once the device's signature holds: nobody spends another's tokens.
         """
         with self._lock:
+            _require_tokens(self._wait_ms(ISSUER, platform, 1, now_ms)[0])
             _require_tokens(self._wait_ms(HITS, device, 1, now_ms)[0])
             _require_tokens(self._wait_ms(MISSES, device, 1, now_ms)[0])
             self._take(ISSUER, platform, 1, now_ms)
@@ -64,21 +65,24 @@ class Buckets:
             self._take(MISSES, device, 1, now_ms)
 
     def _take(self, rate: Rate, key: bytes, tokens: int, now_ms: int) -> None:
-        wait_ms, slot, missing = self._wait_ms(rate, key, tokens, now_ms)
+        """Take tokens or raise. Only here a bucket gets a slot: a platform's rate bounds how many its wallets use."""
+        wait_ms, missing, at_ms = self._wait_ms(rate, key, tokens, now_ms)
         _require_tokens(wait_ms)
-        self._table.write(slot, missing + tokens * _TOKEN, now_ms)
-
-    def _wait_ms(self, rate: Rate, key: bytes, tokens: int, now_ms: int) -> tuple[int, int, int]:
-        """Milliseconds until there are so many tokens, the bucket's slot, and what is missing from it now."""
         found = self._table.find(rate.name + key, lambda values: now_ms - values[1] > SLOWEST_FULL_MS)
         if found is None:
             message = "too many wallets in this window; ask another node"
             raise Unreachable("enclave.busy", message, retry_after_ms=5_000)
-        slot, known = found
-        if not known:
-            self._table.write(slot, 0, now_ms)
-        taken, at_ms = self._table.read(slot)
+        self._table.write(found[0], missing + tokens * _TOKEN, at_ms)
+
+    def _wait_ms(self, rate: Rate, key: bytes, tokens: int, now_ms: int) -> tuple[int, int, int]:
+        """Milliseconds until there are so many tokens, what is missing from the bucket now, and the time of that.
+
+        That time never goes back: a host that swings its clock fills nothing twice.
+        """
+        found = self._table.find(rate.name + key)
+        taken, at_ms = self._table.read(found[0]) if found is not None else (0, now_ms)
         gained = max(0, now_ms - at_ms) * rate.tokens * _TOKEN // rate.period_ms
         missing = max(0, taken - gained)
         over = missing + tokens * _TOKEN - rate.burst * _TOKEN
-        return (-(-over * rate.period_ms // (rate.tokens * _TOKEN)) if over > 0 else 0), slot, missing
+        wait_ms = -(-over * rate.period_ms // (rate.tokens * _TOKEN)) if over > 0 else 0
+        return wait_ms, missing, max(now_ms, at_ms)

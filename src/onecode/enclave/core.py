@@ -6,22 +6,31 @@ never rests on this room, only confidentiality does (docs/threat-model.md).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from onecode.attest.evidence import Attester, Bindings, report_data
-from onecode.attest.release import EnclaveTerms, Grant, SealedGrant, open_grant
+from onecode.attest.release import EnclaveTerms, SealedGrant, open_grant
 from onecode.enclave.buckets import Buckets
-from onecode.enclave.frames import EnclaveQuery, EnclaveStatus, EvidenceReply, EvidenceRequest, HeaderUpdate
+from onecode.enclave.frames import (
+    EnclaveQuery,
+    EnclaveStatus,
+    EvidenceReply,
+    EvidenceRequest,
+    HeaderUpdate,
+    HeldGrant,
+    PlatformsPart,
+)
 from onecode.enclave.leases import Leases
 from onecode.enclave.replay import SeenQueries
 from onecode.errors import Declined, Malformed, OnecodeError, Untrusted
 from onecode.proof.governance import ENCLAVE_POLICY_KEY
 from onecode.proof.header import header_hash
-from onecode.proof.leaves import Link, PlatformLeaf, Role
-from onecode.proof.light import Trust, VerifiedHeader, require_fresh, trusted_state, verify_header
+from onecode.proof.leaves import KeyState, Link, PlatformLeaf, Role
+from onecode.proof.light import Trust, TrustedState, VerifiedHeader, require_fresh, trusted_state, verify_header
 from onecode.proof.map import Section, SectionRoots, verify_absence, verify_presence, verify_roots
 from onecode.query.credential import parse_credential, verify_credential
 from onecode.query.messages import (
@@ -30,6 +39,7 @@ from onecode.query.messages import (
     Credential,
     MatchMode,
     Opened,
+    ProvenPlatform,
     Query,
     Result,
     SecretQuery,
@@ -42,7 +52,9 @@ from onecode.schema import parse
 from onecode.wire import sha256
 
 HEADERS_KEPT = 64
+PLATFORMS_MAX = 1_000
 CREDENTIALS_KEPT = 100_000
+ROOTS_AHEAD_MAX = 2  # platforms roots of which parts are kept until their header comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +79,11 @@ class EnclaveSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A request to a key service that has no grant yet, and the height of the header it binds."""
+    """A request to a key service that has no grant yet, and the header it binds."""
 
     bindings: Bindings
     release: X25519PrivateKey
-    height: int
+    bound: TrustedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,7 @@ class Enclave:
         self.query_key = self._query_key.public_key().public_bytes_raw()
         self._trust = settings.anchor
         self._known: dict[int, _Known] = {}
+        self._ahead: dict[bytes, dict[bytes, ProvenPlatform]] = {}  # by platforms root: parts without a header yet
         self._height = 0
         self._policy_hash = bytes(32)
         self._pending: dict[bytes, _Pending] = {}
@@ -107,11 +120,25 @@ class Enclave:
 
     # --- what the host tells ------------------------------------------------------------------------------------------
 
+    def accept_platforms(self, part: PlatformsPart) -> None:
+        """Keep some platforms until the header comes under which they are proven. The host can waste no more than the
+        room of two networks' platforms."""
+        if part.root not in self._ahead:
+            while len(self._ahead) >= ROOTS_AHEAD_MAX:
+                del self._ahead[next(iter(self._ahead))]
+            self._ahead[part.root] = {}
+        ahead = self._ahead[part.root]
+        ahead.update((given.platform, given) for given in part.platforms)
+        if len(ahead) > PLATFORMS_MAX:
+            del self._ahead[part.root]
+            raise Malformed("enclave.platforms_many", "a network has at most 1,000 platforms", field="platforms")
+
     def accept_header(self, update: HeaderUpdate, now_ms: int) -> None:
         """Follow the chain to a newer header.
 
         1. It verifies from the newest header verified so far (never from an older one) and is fresh. 2. The section
-        roots are under it. 3. The platforms are those proven under the same platforms root, or are given, all proven.
+        roots are under it. 3. The platforms are those proven under the same platforms root, or are given (now, and in
+        parts before), all proven.
         4. The enclave policy is proven, present or absent.
         """
         seen = self._known.get(update.header.header.height)
@@ -125,7 +152,8 @@ class Enclave:
         if newest is not None and newest.roots.root(Section.PLATFORMS) == root:  # 3
             platforms = newest.platforms
         elif update.platforms is not None:
-            platforms = verify_platforms(update.platforms, update.roots, {})
+            ahead = self._ahead.pop(root, {})
+            platforms = verify_platforms((*ahead.values(), *update.platforms), update.roots, {})
         else:
             raise Malformed("enclave.platforms_missing", "the platforms changed: send them all", field="platforms")
         if update.policy:  # 4
@@ -133,13 +161,7 @@ class Enclave:
         else:
             verify_absence(update.roots, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, update.policy_proof)
         self._policy_hash = sha256(update.policy)
-        self._trust = Trust(
-            trusted_state(header.header, header.validators),
-            self._trust.trusting_period_ms,
-            self._trust.clock_drift_ms,
-            self._trust.block_version,
-            self._trust.app_hash_bytes,
-        )
+        self._trust = dataclasses.replace(self._trust, state=trusted_state(header.header, header.validators))
         self._height = header.header.height
         self._known[self._height] = _Known(header, update.roots, platforms)
         while len(self._known) > HEADERS_KEPT:
@@ -183,10 +205,10 @@ class Enclave:
             started_ms=self._started_ms,
         )
         evidence = self._attester.evidence(report_data(self._settings.chain_id, bindings))
-        self._pending[request.platform] = _Pending(bindings, release, self._height)
+        self._pending[request.platform] = _Pending(bindings, release, self._trust.state)
         return EvidenceReply(bindings=bindings, evidence=evidence, height=self._height, terms=terms)
 
-    def accept_grant(self, given: SealedGrant, now_ms: int) -> tuple[Grant, int]:
+    def accept_grant(self, given: SealedGrant, now_ms: int) -> HeldGrant:
         """Take a platform's epoch keys, if they answer the request that this enclave made last to its key service.
 
         Returns what the other workers have to `hold` too. `Untrusted` if the grant is not by that key service.
@@ -197,19 +219,26 @@ class Enclave:
         self._platform(given.platform).require_key(Role.KEY_SERVICE, given.key, now_ms)
         grant = open_grant(self._settings.chain_id, given, pending.bindings, pending.release)
         self._leases.require_valid(grant, now_ms)
-        self._leases.allow(grant)
-        self.hold(grant, pending.height)
+        self._leases.allow(grant, self._random)
+        held = HeldGrant(grant=grant, header=pending.bound.header, validators=pending.bound.validators)
+        self.hold(held)
         del self._pending[given.platform]
-        return grant, pending.height
+        return held
 
-    def hold(self, grant: Grant, height: int) -> None:
-        """Use the keys of a grant that was accepted for evidence which bound the header of `height`.
+    def hold(self, held: HeldGrant) -> None:
+        """Use the keys of a grant that was accepted for evidence which bound `held.header`.
 
-        The key service vouches for that header, not for the anchor, which the host chose: so headers below it, which
-        may be of a chain of the host's own, are forgotten before a key is used.
+        The key service vouches for that header, not for the anchor, which the host chose: so before a key is used,
+        headers below it, which may be of a chain of the host's own, are forgotten. A worker that the host led along
+        another way, so that it does not have this very header, forgets them all and begins at it.
         """
-        self._known = {known: state for known, state in self._known.items() if known >= height}
-        self._leases.hold(grant)
+        bound = trusted_state(held.header, held.validators)
+        known = self._known.get(bound.header.height)
+        if known is not None and known.header.header_hash == bound.header_hash:
+            self._known = {height: one for height, one in self._known.items() if height >= bound.header.height}
+        else:
+            self._known, self._height, self._trust = {}, 0, dataclasses.replace(self._trust, state=bound)
+        self._leases.hold(held.grant)
 
     # --- queries ------------------------------------------------------------------------------------------------------
 
@@ -218,10 +247,10 @@ class Enclave:
 
         1. The query is of this chain, protocol and enclave, and opens. 2. It is inside its time window. 3. Its header
         was verified here and is no older than allowed at the time the device signed. 4. The credential's platform is
-        proven and active, the credential good. 5. The device signed this query. 6. It was not answered before. 7. The
-        device and its platform have tokens left. 8. The merchant's state verifies as for a wallet (steps 13 to 19). 9.
-        The envelopes are those of the links. Then only links that the query accepts and the wallet's platform may read
-        are opened, each counted.
+        proven and active, the credential good. 5. The device signed this query. 6. The device and its platform have
+        tokens left. 7. It was not answered before. 8. The merchant's state verifies as for a wallet (steps 13 to 19).
+        9. The envelopes are those of the links. Then only links that the query accepts and the wallet's platform may
+        read are opened, each counted.
         """
         query = parse(Query, asked.query, path="query")
         clear = parse(ClearQuery, query.clear, path="query.clear")
@@ -266,8 +295,8 @@ class Enclave:
         require_fresh(known.header, secret.time_ms, self._settings.header_age_ms_max)
         credential = self._credential(secret.credential, known, secret.time_ms)  # 4
         verify_device(clear.chain_id, credential.device, clear.query_key, signed, clear_hash)  # 5
-        self._seen.add(secret.query_id + credential.device, now_ms)  # 6
-        self._buckets.admit(credential.device, credential.platform, now_ms)  # 7
+        self._buckets.admit(credential.device, credential.platform, now_ms)  # 6
+        self._seen.add(secret.query_id + credential.device, now_ms)  # 7: only what may be answered takes room
         try:
             state = verify_state(  # 8
                 clear, known.header, known.roots, asked.aliases, asked.merchant, known.platforms
@@ -285,25 +314,36 @@ class Enclave:
             if sha256(envelope) != link.envelope_hash:
                 raise Untrusted("envelope.hash", "an envelope is not the one that its link names", field="envelope")
         envelopes = dict(zip((link.platform for link in state.links), asked.envelopes, strict=True))
-        found = [self._open(state, link, envelopes[link.platform], now_ms) for link in chosen]
+        found = []
+        for link in chosen:
+            try:
+                found.append(self._open(state, link, envelopes[link.platform], now_ms))
+            except OnecodeError:
+                if link is target:
+                    raise  # a partner's bad envelope must not keep the wallet from its own platform's record
         return tuple(opened for opened in found if opened is not None)
 
     def _credential(self, raw: bytes, known: _Known, now_ms: int) -> Credential:
-        """The verified credential; verified once under each platforms root, its end checked every time."""
+        """The verified credential; verified once under each platforms root, its end checked every time.
+
+        One by a retired key is verified each time: such a key ends by time alone, while the root stays the same.
+        """
         key = (sha256(raw), known.roots.root(Section.PLATFORMS))
         cached = self._credentials.get(key)
         if cached is not None and cached.valid_from_ms <= now_ms < cached.valid_until_ms:
             return cached
-        _, claimed = parse_credential(raw)
+        signed, claimed = parse_credential(raw)
         leaf = known.platforms.get(claimed.platform)
         if leaf is None:
             raise Untrusted(
                 "credential.platform_unknown", "the credential's platform is not on chain", field="platform"
             )
         credential = verify_credential(self._settings.chain_id, raw, leaf, claimed.platform, now_ms)
-        if len(self._credentials) >= CREDENTIALS_KEPT:
-            self._credentials.clear()
-        self._credentials[key] = credential
+        issuer = leaf.key(Role.DEVICE, signed.key)
+        if issuer is not None and issuer.state == KeyState.ACTIVE:
+            if len(self._credentials) >= CREDENTIALS_KEPT:
+                self._credentials.clear()
+            self._credentials[key] = credential
         return credential
 
     def _open(self, state: VerifiedState, link: Link, envelope: bytes, now_ms: int) -> Opened | None:

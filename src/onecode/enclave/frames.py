@@ -11,11 +11,11 @@ from enum import IntEnum
 from onecode.attest.evidence import Bindings, Evidence
 from onecode.attest.release import EnclaveTerms, Grant
 from onecode.errors import Malformed
-from onecode.proof.header import SignedHeader, ValidatorSet
-from onecode.proof.leaves import ID, KEY, LINKS_MAX, TIME_MS
+from onecode.proof.header import Header, SignedHeader, ValidatorSet
+from onecode.proof.leaves import HASH, ID, KEY, LINKS_MAX, TIME_MS
 from onecode.proof.map import PathProof, SectionRoots
 from onecode.query.messages import ProvenAlias, ProvenMerchant, ProvenPlatform
-from onecode.schema import Bytes, ListOf, Message, Nested, Text, Uint, item
+from onecode.schema import Bool, Bytes, ListOf, Message, Nested, Text, Uint, item
 from onecode.wire import FRAME_BYTES_MAX
 
 HEAD_BYTES = 9
@@ -29,6 +29,7 @@ class FrameKind(IntEnum):
     EVIDENCE = 4  # EvidenceRequest -> EvidenceReply
     GRANT = 5  # SealedGrant -> empty
     QUERY = 6  # EnclaveQuery -> sealed result
+    PLATFORMS = 8  # PlatformsPart -> empty
     HOLD = 7  # inside the enclave only, parent to worker: HeldGrant -> empty
 
 
@@ -43,7 +44,7 @@ class Refusal(Message):
 class Lease(Message):
     platform: bytes = item(1, ID)
     expires_ms: int = item(2, TIME_MS)
-    openings_left: int = item(3, Uint())
+    renew: bool = item(3, Bool())  # few openings are left; how many, the host must not know
 
 
 class EnclaveStatus(Message):
@@ -57,7 +58,8 @@ class EnclaveStatus(Message):
 
 
 class HeaderUpdate(Message):
-    """A newer header with all the enclave needs to believe it. `platforms`: all of them, if the root changed."""
+    """A newer header with all the enclave needs to believe it. `platforms`: if the root changed, all of them but for
+    those that came ahead in a `PlatformsPart`."""
 
     header: SignedHeader = item(1, Nested(SignedHeader))
     validators: ValidatorSet = item(2, Nested(ValidatorSet))
@@ -65,6 +67,14 @@ class HeaderUpdate(Message):
     platforms: tuple[ProvenPlatform, ...] | None = item(4, ListOf(Nested(ProvenPlatform), 1000), default=None)
     policy: bytes = item(5, Bytes(0, 16_384))  # encoded EnclavePolicy, with its proof
     policy_proof: PathProof = item(6, Nested(PathProof))
+
+
+class PlatformsPart(Message):
+    """Some of the platforms under a root, ahead of the `HeaderUpdate` that holds the rest: a frame does not hold all
+    platforms of a large network. Nothing of it is believed before that header."""
+
+    root: bytes = item(1, HASH)  # of the section `platforms`
+    platforms: tuple[ProvenPlatform, ...] = item(2, ListOf(Nested(ProvenPlatform), 1000))
 
 
 class EvidenceRequest(Message):
@@ -84,7 +94,8 @@ class HeldGrant(Message):
     """A grant that the parent accepted, for its workers. Never crosses the enclave's boundary."""
 
     grant: Grant = item(1, Nested(Grant))
-    height: int = item(2, Uint())  # of the header that the evidence bound
+    header: Header = item(2, Nested(Header))  # that the evidence bound, so that the key service vouches for it
+    validators: ValidatorSet = item(3, Nested(ValidatorSet))
 
 
 class EnclaveQuery(Message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -11,7 +12,6 @@ from onecode.enclave.frames import Lease
 from onecode.enclave.shared import SharedTable, shared_lock
 from onecode.errors import Unreachable, Untrusted
 
-OPENINGS_STEP = 10_000
 PLATFORM_SLOTS = 4_096
 
 
@@ -30,17 +30,23 @@ class Leases:
     def __init__(self) -> None:
         self._held: dict[bytes, _Held] = {}
         self._lock = shared_lock()
-        self._openings = SharedTable(PLATFORM_SLOTS, 2)  # left, 1
+        self._openings = SharedTable(PLATFORM_SLOTS, 3)  # left, at how many to renew, 1
 
     def require_valid(self, grant: Grant, now_ms: int) -> None:
         """Raise `Untrusted` unless the lease runs, and for no longer than an hour."""
         if not now_ms < grant.expires_ms <= now_ms + LEASE_MS_MAX:
             raise Untrusted("grant.lease", "the lease has ended, or is longer than an hour", field="expires_ms")
 
-    def allow(self, grant: Grant) -> None:
-        """Start counting the openings of a fresh grant; once for all workers."""
+    def allow(self, grant: Grant, random_bytes: Callable[[int], bytes]) -> None:
+        """Start counting the openings of a fresh grant; once for all workers.
+
+        When the host is told to renew is drawn by chance between 5 and 15 % of them: a host that knew the count could
+        ask before and after a query and learn whose record it opened.
+        """
+        twentieth = grant.openings // 20
+        renew_at = twentieth + int.from_bytes(random_bytes(8), "big") % (2 * twentieth + 1)
         with self._lock:
-            self._openings.write(self._slot(grant.platform), grant.openings, 1)
+            self._openings.write(self._slot(grant.platform), grant.openings, renew_at, 1)
 
     def hold(self, grant: Grant) -> None:
         """Replace a platform's keys by those of a fresh grant; in each worker."""
@@ -55,10 +61,10 @@ class Leases:
             return None
         with self._lock:
             slot = self._slot(platform)
-            left = self._openings.read(slot)[0]
+            left, renew_at, used = self._openings.read(slot)
             if not left:
                 return None
-            self._openings.write(slot, left - 1, 1)
+            self._openings.write(slot, left - 1, renew_at, used)
         return cipher
 
     def left(self, platform: bytes) -> int:
@@ -67,18 +73,19 @@ class Leases:
             return self._openings.read(self._slot(platform))[0]
 
     def listed(self) -> tuple[Lease, ...]:
-        """For the host, which renews them. Openings are coarse: exact ones would tell whose record a query opened."""
+        """For the host, which renews them."""
         return tuple(
-            Lease(
-                platform=platform,
-                expires_ms=held.expires_ms,
-                openings_left=self.left(platform) // OPENINGS_STEP * OPENINGS_STEP,
-            )
+            Lease(platform=platform, expires_ms=held.expires_ms, renew=self._to_renew(platform))
             for platform, held in sorted(self._held.items())
         )
 
+    def _to_renew(self, platform: bytes) -> bool:
+        with self._lock:
+            left, renew_at, _ = self._openings.read(self._slot(platform))
+        return left <= renew_at
+
     def _slot(self, platform: bytes) -> int:
-        found = self._openings.find(platform, lambda values: values[1] == 0)
+        found = self._openings.find(platform, lambda values: values[2] == 0)
         if found is None:
             raise Unreachable("enclave.busy", "too many platforms for this enclave; ask another node")
         return found[0]

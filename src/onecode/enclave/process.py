@@ -123,6 +123,7 @@ def run_enclave(config: EnclaveConfig) -> int:
             for unused in (control, order, new, *(one for one in listeners if one is not listener), *orders, *news):
                 unused.close()
             worker_order.setblocking(False)
+            worker_new.setblocking(False)
             uvloop.run(serve_worker(enclave, listener, worker_order, worker_new))
             os._exit(1)
         worker_order.close()

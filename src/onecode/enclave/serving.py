@@ -20,11 +20,12 @@ from onecode.enclave.frames import (
     FrameKind,
     HeaderUpdate,
     HeldGrant,
+    PlatformsPart,
     Refusal,
     pack,
     unpack,
 )
-from onecode.errors import Malformed, Misconfigured, OnecodeError
+from onecode.errors import Malformed, OnecodeError
 from onecode.schema import parse
 
 Handler = Callable[[int, bytes], bytes]
@@ -42,32 +43,50 @@ def control_handler(enclave: Enclave, workers: Sequence[socket.socket]) -> Handl
         if kind == FrameKind.HEADER:
             enclave.accept_header(parse(HeaderUpdate, payload, path="frame"), now_ms())
             return b""
+        if kind == FrameKind.PLATFORMS:
+            enclave.accept_platforms(parse(PlatformsPart, payload, path="frame"))
+            return b""
         if kind == FrameKind.STATUS:
             return enclave.status().encoded()
         if kind == FrameKind.EVIDENCE:
             return enclave.make_evidence(parse(EvidenceRequest, payload, path="frame"), now_ms()).encoded()
         if kind == FrameKind.GRANT:
-            grant, height = enclave.accept_grant(parse(SealedGrant, payload, path="frame"), now_ms())
-            held = pack(0, FrameKind.HOLD, HeldGrant(grant=grant, height=height).encoded())
+            held = enclave.accept_grant(parse(SealedGrant, payload, path="frame"), now_ms())
             for worker in workers:
-                worker.sendall(held)
-                if worker.recv(1) != ACK:
-                    raise Misconfigured("enclave.worker", "a worker of the enclave did not take its keys")
+                _hand_over(worker, held.encoded())
             return b""
         raise Malformed("frame.kind", f"frame kind {kind} is not for this socket of the enclave", field="kind")
 
     return handle
 
 
-def worker_handler(enclave: Enclave, parent: socket.socket) -> Handler:
-    """A worker's: queries, and headers, which it verifies itself and tells the parent of."""
+def _hand_over(worker: socket.socket, held: bytes) -> None:
+    """Give a worker its keys. One that does not take them would answer wrongly for ever: then all begin again."""
+    try:
+        worker.sendall(pack(0, FrameKind.HOLD, held))
+        taken = worker.recv(1) == ACK
+    except OSError:
+        taken = False
+    if not taken:
+        os._exit(1)
+
+
+def worker_handler(enclave: Enclave, tell_parent: Callable[[bytes], None]) -> Handler:
+    """A worker's: queries, and headers, which it verifies itself and tells the parent of.
+
+    `tell_parent` does not block: the parent may be waiting for this worker.
+    """
 
     def handle(kind: int, payload: bytes) -> bytes:
         if kind == FrameKind.QUERY:
             return enclave.answer(parse(EnclaveQuery, payload, path="frame"), now_ms())
         if kind == FrameKind.HEADER:
             enclave.accept_header(parse(HeaderUpdate, payload, path="frame"), now_ms())
-            parent.sendall(pack(0, FrameKind.HEADER, payload))
+            tell_parent(pack(0, FrameKind.HEADER, payload))
+            return b""
+        if kind == FrameKind.PLATFORMS:
+            enclave.accept_platforms(parse(PlatformsPart, payload, path="frame"))
+            tell_parent(pack(0, FrameKind.PLATFORMS, payload))
             return b""
         if kind == FrameKind.STATUS:
             return enclave.status().encoded()
@@ -129,14 +148,17 @@ async def serve_worker(enclave: Enclave, listener: socket.socket, orders: socket
     """Answer queries until the process is ended. `orders` brings grants; headers go on to the parent by `news`."""
 
     def hold(_: int, __: int, payload: bytes) -> bytes:
-        held = parse(HeldGrant, payload, path="frame")
-        enclave.hold(held.grant, held.height)
+        enclave.hold(parse(HeldGrant, payload, path="frame"))
         return ACK
 
     loop = asyncio.get_running_loop()
-    await loop.create_unix_server(_host(worker_handler(enclave, news)), sock=listener)
-    await loop.create_unix_connection(lambda: _Frames(hold), sock=orders)
-    await loop.create_future()
+    to_parent, _ = await loop.create_unix_connection(asyncio.Protocol, sock=news)
+    server = await loop.create_unix_server(_host(worker_handler(enclave, to_parent.write)), sock=listener)
+    try:  # a server that nothing holds is closed by the next garbage collection
+        await loop.create_unix_connection(lambda: _Frames(hold), sock=orders)
+        await loop.create_future()
+    finally:
+        server.close()
 
 
 async def serve_parent(
@@ -144,9 +166,11 @@ async def serve_parent(
 ) -> int:
     """Serve the control socket until told to stop (0), or until a worker ends (1)."""
 
-    def follow(_: int, __: int, payload: bytes) -> bytes:
+    handle = control_handler(enclave, orders)
+
+    def follow(_: int, kind: int, payload: bytes) -> bytes:
         with suppress(OnecodeError):  # another worker may have brought a newer one
-            enclave.accept_header(parse(HeaderUpdate, payload, path="frame"), now_ms())
+            handle(kind, payload)
         return b""
 
     loop = asyncio.get_running_loop()
@@ -158,9 +182,12 @@ async def serve_parent(
 
     for one in news:
         await loop.create_unix_connection(lambda: _Frames(follow, lambda: stop(1)), sock=one)
-    await loop.create_unix_server(_host(control_handler(enclave, orders)), sock=listener)
+    server = await loop.create_unix_server(_host(handle), sock=listener)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, 0)
     sys.stdout.write(json.dumps({"ready": True, "pid": os.getpid(), "simulated": True}) + "\n")
     sys.stdout.flush()
-    return await stopped
+    try:
+        return await stopped
+    finally:
+        server.close()

@@ -34,10 +34,10 @@ class SharedTable:
         self._size = KEY_BYTES + self._values.size
         self._memory = mmap.mmap(-1, (slots + RUN_SLOTS) * self._size)  # anonymous: inherited, in no file
 
-    def find(self, key: bytes, reusable: Callable[[tuple[int, ...]], bool]) -> tuple[int, bool] | None:
+    def find(self, key: bytes, reusable: Callable[[tuple[int, ...]], bool] | None = None) -> tuple[int, bool] | None:
         """Where `key` has its slot, and whether it was there; a new one takes a `reusable` slot. None if there is none.
 
-        A slot that was never used has zeros as values.
+        A slot that was never used has zeros as values. Without `reusable` nothing is taken.
         """
         hashed = blake2b(key, digest_size=KEY_BYTES).digest()
         start = int.from_bytes(hashed[:8], "little") % self._slots * self._size
@@ -47,6 +47,8 @@ class SharedTable:
             if at % self._size == 0:
                 return start + at, True
             at = run.find(hashed, at + 1)
+        if reusable is None:
+            return None
         for at in range(0, len(run), self._size):
             if reusable(self._values.unpack_from(run, at + KEY_BYTES)):
                 self._memory[start + at : start + at + KEY_BYTES] = hashed

@@ -31,7 +31,6 @@ class KeysConfig:
     lease_openings: int = 1_000_000  # how many envelopes may be opened under one grant
     header_age_ms_max: int = 30_000  # oldest header under which keys are released
     challenge_ms: int = 60_000  # how long a challenge may be answered
-    challenges_max: int = 1_000  # outstanding challenges; more are refused
     body_bytes_max: int = 262_144  # largest request body
     node_timeout_ms: int = 10_000  # how long its node may take
 

@@ -24,7 +24,7 @@ from onecode.attest.epochs import parse_epochs
 from onecode.attest.policy import OperatorPins
 from onecode.attest.release import ReleaseRequest
 from onecode.attest.software import SoftwareVerifier
-from onecode.errors import Malformed, Misconfigured, OnecodeError, Unreachable, from_problem
+from onecode.errors import Malformed, Misconfigured, OnecodeError, Unreachable, answer_error, json_object, printable
 from onecode.keys.config import KeysConfig, load_config
 from onecode.keys.service import KeyService, Limits
 from onecode.proof.governance import ENCLAVE_POLICY_KEY
@@ -70,7 +70,6 @@ def open_service(config: KeysConfig) -> KeyService:
             config.lease_openings,
             config.header_age_ms_max,
             config.challenge_ms,
-            config.challenges_max,
         ),
         secrets.token_bytes,
     )
@@ -92,10 +91,7 @@ class KeyServiceApp:
         except httpx.HTTPError as error:
             raise Unreachable("keys.node", f"its node does not answer: {type(error).__name__}") from error
         if response.status_code != 200:
-            try:
-                raise from_problem(response.json())
-            except ValueError:
-                raise Unreachable("keys.node", f"its node answered with status {response.status_code}") from None
+            raise answer_error(response.status_code, response.content)
         return response
 
     async def _policy(self) -> bytes:
@@ -118,17 +114,24 @@ class KeyServiceApp:
             }
         )
 
+    async def _read(self, request: Request) -> bytes:
+        """The body, refused as soon as it is too large."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > self._config.body_bytes_max:
+                raise Malformed("http.too_large", f"a body has at most {self._config.body_bytes_max} bytes", status=413)
+        return body
+
     async def release(self, request: Request) -> Response:
-        body = await request.body()
-        if len(body) > self._config.body_bytes_max:
-            raise Malformed("http.too_large", f"a body has at most {self._config.body_bytes_max} bytes", status=413)
-        asked = parse(ReleaseRequest, body, path="release")
+        asked = parse(ReleaseRequest, await self._read(request), path="release")
         claims = self._service.appraise_request(asked, await self._policy(), now_ms())
         epochs = parse_epochs(read_secret(self._config.epochs_file))
         grant, transaction = self._service.make_grant(asked, claims, epochs, now_ms())
-        logged = (await self._node("POST", "/v1/transactions?wait=decided", transaction)).json()
-        if logged["code"] != 0:
-            raise Unreachable("keys.attest", f"the chain did not take the attestation: {logged['name']}")
+        logged = json_object((await self._node("POST", "/v1/transactions?wait=decided", transaction)).content)
+        if logged is None or logged.get("code") != 0:
+            name = printable(str(logged.get("name"))) if logged else "no JSON"
+            raise Unreachable("keys.attest", f"the chain did not take the attestation: {name}")
         self._released += 1
         return Response(grant.encoded(), media_type=CBOR)
 
@@ -152,7 +155,7 @@ class KeyServiceApp:
         ]
 
 
-async def answer_error(_: Request, error: Exception) -> Response:
+async def tell_error(_: Request, error: Exception) -> Response:
     """An `OnecodeError` as RFC 9457."""
     if not isinstance(error, OnecodeError):
         raise error
@@ -169,7 +172,7 @@ def main(arguments: list[str]) -> int:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         app = KeyServiceApp(config, open_service(config))
-        handlers: dict[Any, Any] = {OnecodeError: answer_error}
+        handlers: dict[Any, Any] = {OnecodeError: tell_error}
         starlette = Starlette(routes=app.routes(), exception_handlers=handlers)
         listener = socket.create_server((config.host, config.port))
         host, port = listener.getsockname()[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from onecode.attest.release import (
     SealedGrant,
     seal_grant,
 )
-from onecode.errors import Unreachable, Untrusted
+from onecode.errors import Untrusted
 from onecode.proof.governance import EnclavePolicy
 from onecode.proof.header import header_hash
 from onecode.query.follow import Follower
@@ -37,7 +38,6 @@ class Limits:
     lease_openings: int = LEASE_OPENINGS_MAX
     header_age_ms_max: int = 30_000
     challenge_ms: int = 60_000
-    challenges_max: int = 1_000
 
 
 class KeyService:
@@ -62,7 +62,8 @@ class KeyService:
         self._verifiers = verifiers
         self._limits = limits
         self._random = random_bytes
-        self._challenges: dict[bytes, int] = {}  # nonce -> end
+        self._challenge_key = random_bytes(32)
+        self._used: dict[bytes, int] = {}  # nonces that were granted on, until they end
         self._nonce = 0
 
     @property
@@ -70,13 +71,23 @@ class KeyService:
         return self._key.public
 
     def make_challenge(self, now_ms: int) -> tuple[bytes, int]:
-        """A nonce for one release, and until when it may be used."""
-        self._challenges = {nonce: end for nonce, end in self._challenges.items() if end > now_ms}
-        if len(self._challenges) >= self._limits.challenges_max:
-            raise Unreachable("keys.busy", "too many open challenges; try again in a minute", retry_after_ms=60_000)
-        nonce, end = self._random(32), now_ms + self._limits.challenge_ms
-        self._challenges[nonce] = end
-        return nonce, end
+        """A nonce for one release, and until when it may be used.
+
+        It proves itself (end, 8 random bytes, a MAC), so that nobody can use up room by asking for many.
+        """
+        end = now_ms + self._limits.challenge_ms
+        head = end.to_bytes(8, "big") + self._random(8)
+        return head + self._challenge_mac(head), end
+
+    def _challenge_mac(self, head: bytes) -> bytes:
+        return hmac.digest(self._challenge_key, head, "sha256")[:16]
+
+    def _require_challenge(self, nonce: bytes, now_ms: int) -> None:
+        """Raise `Untrusted` unless this service gave the nonce, it has not ended, and nothing was granted on it."""
+        self._used = {used: end for used, end in self._used.items() if end > now_ms}
+        given = hmac.compare_digest(nonce[16:], self._challenge_mac(nonce[:16]))
+        if not given or int.from_bytes(nonce[:8], "big") <= now_ms or nonce in self._used:
+            raise Untrusted("keys.nonce", "the challenge is unknown, used or too old; ask for a new one", field="nonce")
 
     def appraise_request(self, request: ReleaseRequest, policy: bytes, now_ms: int) -> Claims:
         """Claims of an enclave that may have keys.
@@ -88,8 +99,7 @@ class KeyService:
         appraised under that policy and the operator's pins.
         """
         bindings, terms = request.bindings, request.terms
-        if self._challenges.pop(bindings.nonce, 0) <= now_ms:  # 1
-            raise Untrusted("keys.nonce", "the challenge is unknown, used or too old; ask for a new one", field="nonce")
+        self._require_challenge(bindings.nonce, now_ms)  # 1
         if bindings.key_service_key != self._key.public:  # 2
             raise Untrusted("keys.other_service", "the evidence was made for another key service")
         if sha256(terms.encoded()) != bindings.config_hash:  # 3
@@ -108,7 +118,9 @@ class KeyService:
             raise Untrusted("keys.policy", "the enclave saw another enclave policy; try again at the newest header")
         data = report_data(self._chain_id, bindings)
         listed = parse(EnclavePolicy, policy, path="policy")
-        return appraise(request.evidence, data, listed, self._pins, self._verifiers, now_ms)  # 6
+        claims = appraise(request.evidence, data, listed, self._pins, self._verifiers, now_ms)  # 6
+        self._used[bindings.nonce] = int.from_bytes(bindings.nonce[:8], "big")
+        return claims
 
     def make_grant(
         self, request: ReleaseRequest, claims: Claims, epochs: dict[int, bytes], now_ms: int

@@ -5,16 +5,15 @@ services of the platforms on chain. It sees no key and decides nothing: enclave 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 
 from onecode.attest.release import ReleaseRequest, SealedGrant
 from onecode.enclave.frames import EnclaveStatus, EvidenceReply, EvidenceRequest, FrameKind, Lease
-from onecode.errors import Malformed, OnecodeError, Unreachable, from_problem
+from onecode.errors import Malformed, OnecodeError, Unreachable, answer_error, json_object
+from onecode.node.addresses import require_callable
 from onecode.node.blocks import load_header
 from onecode.node.child import now_ms
 from onecode.node.config import NodeConfig
@@ -26,7 +25,6 @@ from onecode.schema import Bytes, parse
 ANSWER_BYTES_MAX = 65_536
 AT_ONCE_MAX = 8
 RETRY_MS_MIN = 500
-OPENINGS_LOW = 10  # a tenth of the grant is left
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ class _Platform:
         if lease is None or self.granted is None or lease.expires_ms != self.granted.expires_ms:
             return True  # also after a restart of the enclave or of this relay
         half_ms = (self.granted_ms + lease.expires_ms) // 2
-        return at_ms >= half_ms or lease.openings_left * OPENINGS_LOW < self.granted.openings_left
+        return lease.renew or at_ms >= half_ms
 
 
 class Relay:
@@ -137,6 +135,7 @@ class Relay:
 
     async def _fetch_grant(self, platform: bytes, url: str) -> None:
         """Challenge, evidence, release, grant. What key service and enclave check is in `keys/` and `enclave/`."""
+        await require_callable(url, allow_private=self._config.relay_private_addresses)
         nonce, key = _challenge(await self._post(f"{url.rstrip('/')}/v1/challenge", b"{}", "application/json"))
         asked = EvidenceRequest(platform=platform, nonce=nonce, key_service_key=key)
         raw = await self._link.call(FrameKind.EVIDENCE, asked.encoded())
@@ -159,7 +158,7 @@ class Relay:
         await self._link.call(FrameKind.GRANT, answer)
 
     async def _post(self, url: str, body: bytes, content_type: str) -> bytes:
-        """The body of the answer, of bounded size and in bounded time."""
+        """The body of the answer, of bounded size and in bounded time. No redirects are followed."""
         try:
             async with asyncio.timeout(self._config.relay_timeout_ms / 1000):
                 return await self._read(url, body, content_type)
@@ -179,27 +178,14 @@ class Relay:
                     raise Malformed("relay.answer", f"the answer of {url} is too large", status=413)
         answer = b"".join(parts)
         if response.status_code != 200:
-            raise _problem(response.status_code, answer)
+            raise answer_error(response.status_code, answer)
         return answer
-
-
-def _problem(status: int, answer: bytes) -> OnecodeError:
-    try:
-        body: Any = json.loads(answer)
-    except ValueError:
-        body = None
-    if isinstance(body, dict):
-        return from_problem(body)
-    return Unreachable("relay.key_service", f"the key service answered with status {status}")
 
 
 def _challenge(answer: bytes) -> tuple[bytes, bytes]:
     """Nonce and key of a key service's challenge."""
-    try:
-        body: Any = json.loads(answer)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
+    body = json_object(answer)
+    if body is None:
         raise Malformed("relay.challenge", "the challenge is no JSON object")
     kind = Bytes(32)
     return kind.from_plain(body.get("nonce"), "challenge.nonce"), kind.from_plain(body.get("key"), "challenge.key")

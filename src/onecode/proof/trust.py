@@ -14,6 +14,7 @@ from onecode.schema import Bytes, Message, Nested, Text, Uint, item, parse
 from onecode.wire import Domain, SigningKey, encode, verify_signature
 
 TRUST_FILE_BYTES_MAX = 1 << 18
+TRUSTING_PERIOD_MS_MAX = 14 * 24 * 3600 * 1000
 ANCHOR_MS_MAX = 90 * 24 * 3600 * 1000
 SOLO_PREFIX = "solo-"
 
@@ -92,6 +93,10 @@ def verify_trust_file(
     if not now_ms < file.anchor_not_after_ms <= now_ms + ANCHOR_MS_MAX:
         raise Untrusted("trust.anchor_expired", "the anchor key's certificate has ended or is too long", field="anchor")
     verify_signature(file.anchor, file.signature, Domain.TRUST_FILE, chain_id, file.body, field="signature")  # 4
+    if body.trusting_period_ms > TRUSTING_PERIOD_MS_MAX:
+        raise Untrusted(
+            "trust.period", "the trust file's trusting period is longer than 14 days", field="trusting_period_ms"
+        )
     trust = Trust(trusted_state(body.header.header, body.validators), body.trusting_period_ms)
     header = verify_header(body.header, body.validators, trust, now_ms)  # 5
     return trust, header

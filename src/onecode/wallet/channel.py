@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import httpx
 
-from onecode.errors import Malformed, OnecodeError, Unreachable, Untrusted, from_problem
+from onecode.errors import Malformed, OnecodeError, Unreachable, Untrusted, answer_error, json_object
 from onecode.wire import FRAME_BYTES_MAX
 
 CBOR = "application/cbor"
@@ -41,17 +40,7 @@ async def fetch_bytes(
         raise Unreachable("http.unreachable", f"the server could not be reached: {type(error).__name__}") from None
     if response.is_success:
         return bytes(data)
-    raise _problem(response.status_code, bytes(data))
-
-
-def _problem(status: int, data: bytes) -> OnecodeError:
-    try:
-        body = json.loads(data)
-    except ValueError:
-        body = None
-    if isinstance(body, dict) and "code" in body:
-        return from_problem(body)
-    return Unreachable("http.status", f"the server answered with status {status} and gave no reason")
+    raise answer_error(response.status_code, bytes(data))
 
 
 def unproven(error: OnecodeError) -> OnecodeError:
@@ -63,11 +52,8 @@ def unproven(error: OnecodeError) -> OnecodeError:
 
 def parse_json(data: bytes) -> dict[str, Any]:
     """A JSON object of untrusted bytes."""
-    try:
-        value = json.loads(data)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
+    value = json_object(data)
+    if value is None:
         raise Malformed("http.json", "the server's answer is no JSON object")
     return value
 

@@ -94,6 +94,37 @@ def test_workers_share_the_ids_of_queries() -> None:
     seen.add(b"id", NOW_MS + 180_000)
 
 
+def test_a_clock_that_swings_fills_no_bucket_twice() -> None:
+    buckets, taken = Buckets(), 0
+    for swing in range(500):
+        now_ms = NOW_MS + (59_000 if swing % 2 else -59_000)
+        try:
+            buckets.count_hits(DEVICE, 1, now_ms)
+            taken += 1
+        except Unreachable:
+            pass
+    assert taken <= HITS.burst + 2 * HITS.tokens
+
+
+def test_a_clock_set_back_forgets_no_id() -> None:
+    seen = SeenQueries(60_000)
+    seen.add(b"id", NOW_MS + 130_000)
+    with pytest.raises(Untrusted):
+        seen.add(b"id", NOW_MS)
+    seen.add(b"now", NOW_MS)
+    with pytest.raises(Untrusted):
+        seen.add(b"now", NOW_MS + 130_000)
+
+
+def test_looking_takes_no_slot() -> None:
+    """A platform over its rate must not fill the table with new devices."""
+    buckets = Buckets()
+    for number in range(ISSUER.burst):
+        buckets.admit(number.to_bytes(32, "big"), PLATFORM, NOW_MS)
+    assert buckets._table.find(HITS.name + (5).to_bytes(32, "big")) is None
+    assert buckets._table.find(MISSES.name + (5).to_bytes(32, "big")) is None
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50_000)), max_size=100))
 def test_an_id_is_never_forgotten_inside_its_window(steps: list[tuple[int, int]]) -> None:
     seen, last, now_ms = SeenQueries(60_000), dict[int, int](), NOW_MS

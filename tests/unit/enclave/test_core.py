@@ -10,6 +10,7 @@ import pytest
 
 from chain_world import CHAIN_ID, MEASUREMENT, MEMBERS, MERCHANT, NOW_MS, VENDOR, World, entropy, make_record
 from onecode.attest.software import SoftwareAttester
+from onecode.enclave.buckets import HITS
 from onecode.enclave.core import Enclave, EnclaveSettings
 from onecode.enclave.frames import EnclaveQuery, HeaderUpdate
 from onecode.errors import Malformed, OnecodeError, Untrusted
@@ -98,14 +99,55 @@ def test_openings_are_counted(world: World) -> None:
     assert before[world.b.id] == after[world.b.id]
 
 
-def test_the_host_sees_openings_only_in_steps(world: World) -> None:
-    """Else it would learn, by asking before and after a query, whose record was opened."""
+def test_the_host_sees_no_openings(world: World) -> None:
+    """Else it would learn, by asking before and after a query, whose record was opened; not even near an edge."""
     enclave = world.ready_enclave()
-    ask(world, enclave)
-    before = enclave.status()
-    ask(world, enclave, query_id=b"2" * 16)
-    assert enclave.status() == before
-    assert all(lease.openings_left % 10_000 == 0 for lease in before.leases)
+    slot = enclave._leases._slot(world.a.id)
+    _, renew_at, used = enclave._leases._openings.read(slot)
+    assert 50_000 <= renew_at <= 150_000
+    for left in (10_000, 10_001, renew_at + 2):
+        enclave._leases._openings.write(slot, left, renew_at, used)
+        before = enclave.status()
+        ask(world, enclave, query_id=left.to_bytes(16, "big"))
+        assert enclave.status() == before
+
+
+def test_leases_are_to_be_renewed_in_time(world: World) -> None:
+    enclave = world.ready_enclave()
+    slot = enclave._leases._slot(world.a.id)
+    _, renew_at, used = enclave._leases._openings.read(slot)
+    enclave._leases._openings.write(slot, renew_at, renew_at, used)
+    assert {lease.platform: lease.renew for lease in enclave.status().leases} == {world.a.id: True, world.b.id: False}
+
+
+def test_every_opened_candidate_counts(world: World) -> None:
+    world.publish(world.b, make_record(world.b.id, audience=(world.a.id,)))
+    enclave = world.ready_enclave()
+    opened = 0
+    for number in range(200):
+        query_id = number.to_bytes(16, "big")
+        result = ask(world, enclave, None, MatchMode.WALLET, accepted=(world.a.id, world.b.id), query_id=query_id)
+        opened += len(result.opened)
+    assert opened == HITS.burst
+
+
+def test_a_partners_bad_envelope_does_not_keep_the_own_record_closed(world: World) -> None:
+    world.publish(world.b, make_record(world.b.id, audience=(world.a.id,)))
+    link, _ = world.records[world.b.id]
+    garbage = b"g" * 600
+    world.records[world.b.id] = (dataclasses.replace(link, envelope_hash=sha256(garbage)), garbage)
+    result = ask(world, world.ready_enclave(), mode=MatchMode.WALLET, accepted=(world.a.id, world.b.id))
+    assert [opened.platform for opened in result.opened] == [world.a.id]
+    refused = ask(world, world.ready_enclave(), mode=MatchMode.WALLET, accepted=(world.b.id, world.a.id))
+    assert refused.refusal == "envelope.seal"
+
+
+def test_a_refused_query_takes_no_room_among_the_ids(world: World) -> None:
+    enclave = world.ready_enclave()
+    for number in range(HITS.burst + 5):
+        result = ask(world, enclave, query_id=number.to_bytes(16, "big"))
+    assert result.refusal == "query.rate"
+    assert enclave._seen._table.find((HITS.burst + 4).to_bytes(16, "big") + world.a.device.public) is None
 
 
 # --- a host that lies about the query or the state: a sealed refusal, and nothing opened
@@ -413,3 +455,40 @@ def test_headers_from_before_the_grant_are_forgotten(world: World) -> None:
     asked = dataclasses.replace(false.asked(query), height=2)
     result = false.opened(enclave.answer(asked, NOW_MS), query)
     assert (result.opened, result.refusal) == ((), "enclave.header_unknown")
+
+
+def test_a_worker_that_was_led_along_another_chain_begins_again_at_the_bound_header(world: World) -> None:
+    """The host chooses the anchor: it leads the parent to the true header and a worker along a chain of its own.
+
+    The parent's evidence binds the true header; with the grant the worker has to forget its false one, though that is
+    the higher of the two.
+    """
+    false = World()
+    host = false.c
+    false.leaves[host.id] = host.leaf()
+    link, envelope = world.records[world.a.id]
+    false.records = {world.a.id: (dataclasses.replace(link, audience=(host.id,)), envelope)}
+    own = validator_set([7, 8, 9])
+    false.write()
+    app = {"app_hash": app_hash(section_roots(false.store))}
+    before = make_header(9, own, MEMBERS, time_ns=(NOW_MS - 41_000) * 1_000_000, **app)
+    settings = EnclaveSettings(CHAIN_ID, "node-1", Trust(trusted_state(before, own)))
+    attester = SoftwareAttester(VENDOR, MEASUREMENT)
+    parent, worker = (Enclave(settings, attester, entropy("same"), NOW_MS) for _ in range(2))
+    true, shown = world.header_update(), false.header_update()
+    parent.accept_header(true, NOW_MS)
+    fake = make_header(1000, own, time_ns=(NOW_MS - 3000) * 1_000_000, **app)
+    lie = signed_by(fake, [7, 8, 9], [NOW_MS - 2000] * 3)
+    worker.accept_header(dataclasses.replace(shown, header=lie, validators=own), NOW_MS)
+    service = world.key_service(world.a)
+    request = world.release_request(parent, service, true)
+    claims = service.appraise_request(request, world.policy.encoded(), NOW_MS)
+    held = parent.accept_grant(service.make_grant(request, claims, world.a.epoch_keys, NOW_MS)[0], NOW_MS)
+    worker._leases._openings = parent._leases._openings  # as the fork shares them
+    worker.hold(held)
+
+    query = false.query(worker, host, accepted=(world.a.id,))
+    result = false.opened(worker.answer(dataclasses.replace(false.asked(query), height=1000), NOW_MS), query)
+    assert (result.opened, result.refusal) == ((), "enclave.header_unknown")
+    worker.accept_header(true, NOW_MS)
+    assert ask(world, worker, query_id=b"2" * 16).opened

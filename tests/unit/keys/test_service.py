@@ -37,7 +37,7 @@ def test_an_appraised_enclave_gets_the_keys_and_the_chain_is_told(world: World) 
     assert (body.signer, payload.query_key, payload.measurement) == (world.a.id, enclave.query_key, MEASUREMENT)
     enclave.accept_grant(grant, NOW_MS)
     (lease,) = enclave.status().leases
-    assert (lease.platform, lease.openings_left, lease.expires_ms) == (world.a.id, 1_000_000, NOW_MS + 3_600_000)
+    assert (lease.platform, lease.renew, lease.expires_ms) == (world.a.id, False, NOW_MS + 3_600_000)
     assert world.a.epoch_keys[1] not in grant.encoded()
 
 
@@ -82,6 +82,7 @@ def forged(request: ReleaseRequest) -> ReleaseRequest:
     ("alter", "code"),
     [
         (bind(nonce=b"x" * 32), "keys.nonce"),
+        (bind(nonce=(1 << 50).to_bytes(8, "big") + b"x" * 24), "keys.nonce"),
         (bind(key_service_key=b"x" * 32), "keys.other_service"),
         (bind(config_hash=b"x" * 32), "keys.config"),
         (other_terms, "keys.config"),
@@ -126,6 +127,44 @@ def test_a_challenge_serves_once_and_in_time(world: World) -> None:
         with pytest.raises(Untrusted) as caught:
             service.appraise_request(repeated, world.policy.encoded(), now_ms)
         assert caught.value.code == "keys.nonce"
+
+
+def test_asking_for_many_challenges_keeps_nobody_out(world: World) -> None:
+    enclave, update, service = world.enclave(), world.header_update(), world.key_service(world.a)
+    enclave.accept_header(update, NOW_MS)
+    assert len({service.make_challenge(NOW_MS)[0] for _ in range(5_000)}) == 5_000
+    request = world.release_request(enclave, service, update)
+    assert service.appraise_request(request, world.policy.encoded(), NOW_MS).measurement == MEASUREMENT
+
+
+def test_a_challenge_of_another_service_or_with_a_later_end_is_refused(world: World) -> None:
+    enclave, update, service = world.enclave(), world.header_update(), world.key_service(world.a)
+    enclave.accept_header(update, NOW_MS)
+    nonce, end = service.make_challenge(NOW_MS)
+    later = (end + 60_000).to_bytes(8, "big") + nonce[8:]
+    foreign, _ = world.key_service(world.b).make_challenge(NOW_MS)
+    for forged in (later, foreign):
+        asked = EvidenceRequest(platform=world.a.id, nonce=forged, key_service_key=service.public_key)
+        reply = enclave.make_evidence(asked, NOW_MS)
+        request = ReleaseRequest(
+            bindings=reply.bindings,
+            evidence=reply.evidence,
+            header=update.header,
+            validators=update.validators,
+            terms=reply.terms,
+        )
+        with pytest.raises(Untrusted) as caught:
+            service.appraise_request(request, world.policy.encoded(), NOW_MS)
+        assert caught.value.code == "keys.nonce"
+
+
+def test_a_trusting_period_beyond_two_weeks_is_refused(world: World) -> None:
+    def long(request: ReleaseRequest) -> ReleaseRequest:
+        terms = dataclasses.replace(request.terms, trusting_period_ms=14 * 86_400_000 + 1)
+        bindings = dataclasses.replace(request.bindings, config_hash=sha256(terms.encoded()))
+        return dataclasses.replace(request, terms=terms, bindings=bindings)
+
+    assert appraise(world, long) == "keys.terms"
 
 
 def test_an_enclave_on_another_chain_gets_nothing(world: World) -> None:
