@@ -61,13 +61,28 @@ def test_act_3_every_lie_is_caught_by_a_named_check(events: list[dict[str, Any]]
     lies = [step for step in steps(events, 3) if "lie" in step]
     assert {step["lie"] for step in lies} == {"alters", "withholds", "replays"}
     assert all(step["code"] and "step" in step["check"] for step in lies)
-    assert {"links.hash", "reply.seal", "answer.other_merchant", "header.stale"} <= {step["code"] for step in lies}
+    wanted = {"links.hash", "reply.seal", "answer.other_merchant", "header.stale", "header.chain_id"}
+    assert wanted <= {step["code"] for step in lies}
+
+
+def test_act_3_begins_with_what_an_ordinary_directory_does_and_finds_no_record_on_the_disk(
+    events: list[dict[str, Any]],
+) -> None:
+    act = steps(events, 3)
+    assert (act[0]["directory"], act[0]["paid_to"]) == ("ordinary", "thief-6666")
+    assert [step["clear_text_found"] for step in act if "clear_text_found" in step] == [0]
 
 
 def test_act_4_the_fired_platform_is_refused_with_a_proof(events: list[dict[str, Any]]) -> None:
     refusals = [step for step in steps(events, 4) if "code" in step]
     assert [step["code"] for step in refusals] == ["platform.absent", "payment.link"]
     assert refusals[0]["seconds"] < 10
+
+
+def test_act_5_an_order_is_paid_once_and_an_old_label_unprinted(events: list[dict[str, Any]]) -> None:
+    act = steps(events, 5)
+    assert [step["code"] for step in act if "code" in step] == ["payment.reference_used"]
+    assert [step["alias"] for step in act if "alias" in step] == ["A000000999010111"]
 
 
 def test_it_ends_with_books_that_add_up_and_a_table_of_times(events: list[dict[str, Any]]) -> None:

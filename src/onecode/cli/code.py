@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +12,19 @@ import click
 
 from onecode.cli.console import OnecodeGroup, console, pairs
 from onecode.code.currency import find_currency
-from onecode.code.emv import parse_payload
 from onecode.code.identity import merchant_text, parse_merchant_text
-from onecode.code.image import png_bytes, read_one, svg_text, terminal_text
-from onecode.code.label import StaticLabel, build_static
-from onecode.code.reading import Code, ForeignCode, parse_code
+from onecode.code.image import png_bytes, read_one, read_one_frame, svg_text, terminal_text
+from onecode.code.inspection import kind_of, read_any
+from onecode.code.label import StaticLabel, add_identity, build_static
+from onecode.code.reading import Code, ForeignCode
+from onecode.code.tlv import split_objects
 from onecode.errors import Malformed, Misconfigured
 
 PREFIXES = ("oc", "ocs")  # the main networks' and the solo networks'
-PICTURES = (".png", ".svg")
+OUTPUTS = (".png", ".svg", ".pdf")
+LANGUAGES = ("en", "zh")
+_PAYLOAD = re.compile("[0-9]{4}")
+_FRAME = re.compile("([0-9]{1,5})x([0-9]{1,5})")
 
 
 @click.group(cls=OnecodeGroup)
@@ -38,24 +45,78 @@ def code() -> None:
 @click.option("--terminal-label", help="Which till or table, up to 25 characters.")
 @click.option("--reference", help="Reference for every payment, up to 25 characters.")
 @click.option("--tip", is_flag=True, help="Ask the payer for a tip.")
-@click.option("--out", type=click.Path(path_type=Path), help="File to write, .png or .svg; without it: the terminal.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write, .png, .svg or .pdf (a poster).")
 def make(
     merchant_given: str | None, keys: Path | None, currency: str, tip: bool, out: Path | None, **words: Any
 ) -> None:
-    """Make the static code of a merchant."""
+    """Make the static code of a merchant; without --out it is shown on the terminal."""
     prefix, merchant_id = _merchant(merchant_given, keys)
     label = StaticLabel(
         merchant_id=merchant_id, prefix=prefix, currency=find_currency(currency).numeric, tip_prompt=tip, **words
     )
-    payload = build_static(label)
+    _put_out(build_static(label), prefix, out)
+
+
+def _put_out(payload: str, prefix: str, out: Path | None, **more: Any) -> None:
+    """Show the code, or write it to a file of the kind that its name says."""
+    plain: dict[str, Any] = {"payload": payload, **more}
     if out is None:
-        console().show({"payload": payload}, [terminal_text(payload), payload])
+        console().show(plain, [terminal_text(payload), *pairs(*plain.items())])
         return
-    if out.suffix.lower() not in PICTURES:
-        raise Malformed("cli.picture_kind", "the file's name must end in .png or .svg", field="out")
-    picture = png_bytes(payload) if out.suffix.lower() == ".png" else svg_text(payload).encode("utf-8")
-    _write(out, picture)
+    write_file(out, _drawn(payload, prefix, out.suffix.lower()))
+    plain["file"] = str(out)
+    console().show(plain, pairs(*plain.items()))
+
+
+def _drawn(payload: str, prefix: str, kind: str) -> bytes:
+    if kind == ".png":
+        return png_bytes(payload)
+    if kind == ".svg":
+        return svg_text(payload).encode("utf-8")
+    if kind == ".pdf":
+        return _poster(payload, prefix, None, LANGUAGES)
+    raise Malformed("cli.picture_kind", f"the file's name must end in {', '.join(OUTPUTS)}", field="out")
+
+
+def _poster(payload: str, prefix: str, name: str | None, languages: Sequence[str]) -> bytes:
+    import pylopdf_fonts_zh_cn
+
+    from onecode.code.poster import poster_pdf
+
+    font = read_file(pylopdf_fonts_zh_cn.sans_path())
+    return poster_pdf(payload, prefix, font, name=name, languages=languages)
+
+
+@code.command()
+@click.argument("source")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write, .pdf.")
+@click.option("--name", help="The shop's name as it shall stand there, Chinese too; by default the code's.")
+@click.option("--language", "languages", multiple=True, default=LANGUAGES, show_default=True, help="Up to 4 of them.")
+def poster(source: str, out: Path, name: str | None, languages: tuple[str, ...]) -> None:
+    """Set an A6 poster of a static code; SOURCE is its picture or its payload."""
+    payload = payload_of(source)
+    if out.suffix.lower() != ".pdf":
+        raise Malformed("cli.poster_kind", "a poster is a .pdf", field="out")
+    prefix, _ = read_any(payload, PREFIXES)
+    write_file(out, _poster(payload, prefix, name, languages))
     console().show({"payload": payload, "file": str(out)}, pairs(("payload", payload), ("file", out)))
+
+
+@code.command()
+@click.argument("source")
+@click.option("--merchant", "merchant_given", help="Merchant id as text, e.g. ocs1...")
+@click.option("--keys", type=click.Path(path_type=Path), help="Directory of `onecode merchant keys`, instead of an id.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write, .png, .svg or .pdf (a poster).")
+def add(source: str, merchant_given: str | None, keys: Path | None, out: Path | None) -> None:
+    """Add the merchant's identity to a label of other schemes; SOURCE is its picture or its payload.
+
+    What is printed for the other schemes stays byte for byte; only the CRC is made anew.
+    """
+    prefix, merchant_id = _merchant(merchant_given, keys)
+    old = payload_of(source)
+    payload = add_identity(old, merchant_id, prefix)
+    (added,) = {item.id for item in split_objects(payload)} - {item.id for item in split_objects(old)}
+    _put_out(payload, prefix, out, added_template=added)
 
 
 def _merchant(given: str | None, keys: Path | None) -> tuple[str, bytes]:
@@ -82,31 +143,48 @@ def read_file(path: Path) -> bytes:
         raise Misconfigured("cli.file", f"cannot read {path}: {error.strerror}", field="file") from None
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file; `Misconfigured` if it cannot be written."""
     try:
         path.write_bytes(data)
     except OSError as error:
         raise Misconfigured("cli.file_write", f"cannot write {path}: {error.strerror}", field="out") from None
 
 
+def payload_of(source: str) -> str:
+    """The payload that is meant: the one code in a picture, or the text itself."""
+    if not os.path.exists(source) and _PAYLOAD.match(source):  # Path.exists raises on a long payload
+        return source
+    return read_one(read_file(Path(source)))
+
+
 @code.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def scan(file: Path) -> None:
+@click.option("--frame", help="FILE is a raw camera frame of this size, e.g. 640x480: one byte of grey a pixel.")
+def scan(file: Path, frame: str | None) -> None:
     """Read the code in a picture (PNG, JPEG, WebP)."""
-    payload = read_one(read_file(file))
-    prefix, found = _read(payload)
+    payload = read_one(read_file(file)) if frame is None else _read_frame(read_file(file), frame)
+    prefix, found = read_any(payload, PREFIXES)
     if isinstance(found, ForeignCode):
-        schemes = [{"template": source.template, "guid": source.guid, "subs": source.subs} for source in found.sources]
-        console().show(
-            {"kind": "foreign", "payload": payload, "name": found.name, "schemes": schemes},
-            [
-                "a code of other schemes, without our identity",
-                *pairs(*((source.guid, source.subs) for source in found.sources)),
-            ],
-        )
+        lines = pairs(*((source.guid, source.subs) for source in found.sources))
+        plain = {"payload": payload, **foreign_plain(found)}
+        console().show(plain, ["a code of other schemes, without our identity", *lines])
         return
-    plain = {"kind": "dynamic" if found.order else "static", "payload": payload, **code_plain(found, prefix)}
+    plain = {"kind": kind_of(found), "payload": payload, **code_plain(found, prefix)}
     console().show(plain, pairs(*plain.items()))
+
+
+def _read_frame(grey: bytes, size: str) -> str:
+    match = _FRAME.fullmatch(size)
+    if match is None:
+        raise Malformed("cli.frame", "a frame's size is width and height in pixels, e.g. 640x480", field="frame")
+    return read_one_frame(grey, int(match[1]), int(match[2]))
+
+
+def foreign_plain(found: ForeignCode) -> dict[str, Any]:
+    """What a code of other schemes says, for output: what could be an alias."""
+    schemes = [{"template": source.template, "guid": source.guid, "subs": source.subs} for source in found.sources]
+    return {"kind": kind_of(found), "name": found.name, "schemes": schemes}
 
 
 def code_plain(found: Code, prefix: str) -> dict[str, Any]:
@@ -126,30 +204,3 @@ def code_plain(found: Code, prefix: str) -> dict[str, Any]:
         "amount": f"{order.amount_text} {order.currency.alpha}" if order else None,
         "deviations": len(found.deviations),
     }
-
-
-def _read(payload: str) -> tuple[str, Code | ForeignCode]:
-    """The code of either network: this command shows, it does not pay."""
-    try:
-        return PREFIXES[0], parse_code(payload, prefix=PREFIXES[0])
-    except Malformed as error:
-        if error.code != "code.id_prefix":
-            raise
-        return PREFIXES[1], parse_code(payload, prefix=PREFIXES[1])
-
-
-@code.command()
-@click.argument("source")
-def inspect(source: str) -> None:
-    """List the objects of a payload (text, or a picture's path) and what deviates from the specification."""
-    path = Path(source)
-    is_payload = source.startswith("0002") and not path.exists()
-    payload = parse_payload(source if is_payload else read_one(read_file(path)), lenient=True)
-    objects = [{"id": item.id, "value": item.value} for item in payload.objects]
-    deviations = [{"code": d.code, "object": d.object, "message": d.message} for d in payload.deviations]
-    lines = pairs(*((item["id"], item["value"]) for item in objects))
-    lines += [f"deviates: object {d['object']}: {d['message']} [{d['code']}]" for d in deviations]
-    console().show(
-        {"payload": payload.text, "objects": objects, "deviations": deviations},
-        lines if deviations else [*lines, "nothing deviates"],
-    )

@@ -8,13 +8,16 @@ from typing import Any
 import click
 
 import onecode
+from onecode.cli import merchant_keys  # noqa: F401 # its commands join those of `merchant`
 from onecode.cli.code import code
 from onecode.cli.console import EXIT_INTERRUPTED, EXIT_UNEXPECTED, Console, OnecodeGroup
 from onecode.cli.demo.command import demo
+from onecode.cli.inspect import inspect
 from onecode.cli.merchant import merchant
 from onecode.cli.node import node
 from onecode.cli.platform import platform
 from onecode.cli.up import up
+from onecode.cli.verify import verify
 from onecode.cli.wallet import wallet
 from onecode.errors import OnecodeError
 
@@ -48,7 +51,8 @@ def cli() -> None:
     """Print one QR once; any payment platform can start accepting it later."""
 
 
-for command in (demo, up, code, merchant, platform, wallet, node):
+code.add_command(inspect)
+for command in (demo, up, code, merchant, platform, wallet, verify, node):
     cli.add_command(command)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from onecode.cli.bulk import publish_many
 from onecode.cli.code import read_file
 from onecode.cli.console import OnecodeGroup, console, pairs
 from onecode.cli.merchant import now_ms
@@ -75,12 +76,22 @@ def sign(file: Path, handed: Path | None, config: Path | None, url: str | None, 
 
 
 @platform.command()
-@click.argument("merchant")
+@click.argument("merchant", required=False)
+@click.option("--from", "file", type=_FILE, help="Many at once: CSV with a header line, or JSON lines, one a merchant.")
 @_reached
-def publish(merchant: str, config: Path | None, url: str | None, token: str | None) -> None:
-    """Publish the record of MERCHANT (id as text or hex), or its next version."""
-    answer = _client(config, url, token).publish(merchant_hex(merchant))
-    console().show(answer, _standing(answer))
+def publish(merchant: str | None, file: Path | None, config: Path | None, url: str | None, token: str | None) -> None:
+    """Publish the record of MERCHANT (id as text or hex), or its next version; with --from sign and publish many.
+
+    What --from published stands in FILE.journal: after a stop, or when rows were mended, give the same command again.
+    """
+    if (merchant is None) == (file is None):
+        raise Malformed("cli.publish", "name one merchant, or a file of many by --from", field="merchant")
+    client = _client(config, url, token)
+    if file is not None:
+        publish_many(file, client)
+    elif merchant is not None:
+        answer = client.publish(merchant_hex(merchant))
+        console().show(answer, _standing(answer))
 
 
 @platform.command()
@@ -90,6 +101,31 @@ def withdraw(merchant: str, config: Path | None, url: str | None, token: str | N
     """Withdraw the record of MERCHANT: no more payments from now on."""
     answer = _client(config, url, token).withdraw(merchant_hex(merchant))
     console().show(answer, _standing(answer))
+
+
+@platform.command()
+@click.argument("file", type=_FILE)
+@_reached
+def alias_bind(file: Path, config: Path | None, url: str | None, token: str | None) -> None:
+    """Bind an old label to a merchant: FILE is what `onecode merchant consent --alias --json` printed."""
+    from onecode.network.agreement import alias_body
+
+    merchant, body = alias_body(_object(file))
+    answer = _client(config, url, token).bind_alias(merchant, body)
+    console().show(answer, pairs(*((name, answer.get(name)) for name in ("merchant_text", "guid", "values", "state"))))
+
+
+@platform.command()
+@click.argument("merchant")
+@_reached
+def aliases(merchant: str, config: Path | None, url: str | None, token: str | None) -> None:
+    """List the labels of other schemes that were bound to MERCHANT here, and whether they still are."""
+    rows = _client(config, url, token).aliases(merchant_hex(merchant))
+    lines = [
+        f"{row['guid']}  {' '.join(row['values'])}  {row['state']}{'' if row['bound'] else ', not bound'}"
+        for row in rows
+    ]
+    console().show({"aliases": rows}, lines or ["no aliases"])
 
 
 @platform.command()
@@ -109,6 +145,68 @@ def books(config: Path | None, url: str | None, token: str | None) -> None:
     rows = [f"{row['kind']:<9} {row['owner'] or '-':<64} {_money(row, 'balance_minor')}" for row in answer["balances"]]
     totals = [f"{'sum':<9} {row['currency']:<64} {_money(row, 'total_minor')}" for row in answer["totals"]]
     console().show(answer, [*rows, *totals] or ["nothing is booked yet"])
+
+
+@platform.command()
+@click.argument("payment")
+@click.option("--amount-minor", type=click.IntRange(min=0), required=True, help="Of the amount, in minor units.")
+@click.option("--tip-minor", type=click.IntRange(min=0), default=0, help="Of the tip, in minor units.")
+@click.option("--reason", help="What the payer is told.")
+@click.option("--key", help="Idempotency key: the same again after a lost answer; a random one otherwise.")
+@_reached
+def refund(
+    payment: str,
+    amount_minor: int,
+    tip_minor: int,
+    reason: str | None,
+    key: str | None,
+    config: Path | None,
+    url: str | None,
+    token: str | None,
+) -> None:
+    """Give back a part of PAYMENT, or all of it; never more than was paid."""
+    import secrets
+
+    body = {"amount_minor": amount_minor, "tip_minor": tip_minor} | ({"reason": reason} if reason else {})
+    answer = _client(config, url, token).refund(payment, key or secrets.token_hex(16), body)
+    rows = [(name, answer.get(name)) for name in ("refund_id", "payment_id", "reason")]
+    rows += [(name.removesuffix("_minor"), _money(answer, name)) for name in ("total_minor", "refunded_minor")]
+    console().show(answer, pairs(*rows))
+
+
+@platform.command()
+@click.argument("payment")
+@click.option("--out", type=_FILE, required=True, help="Where the file is written.")
+@click.option("--checkpoint", type=_FILE, help="A later trust file: the headers up to it are added.")
+@click.option("--node", help="Node to fetch those headers from; else that of --config.")
+@_reached
+def evidence(
+    payment: str,
+    out: Path,
+    checkpoint: Path | None,
+    node: str | None,
+    config: Path | None,
+    url: str | None,
+    token: str | None,
+) -> None:
+    """Write the evidence of PAYMENT into one file, for `onecode verify evidence`."""
+    from onecode.cli.code import write_file
+    from onecode.cli.verify import checkpoint_height
+    from onecode.network.client import NodeClient
+    from onecode.network.evidence import add_trace
+    from onecode.platform.config import load_config
+    from onecode.query.evidence import parse_evidence
+
+    file = parse_evidence(_client(config, url, token).evidence(payment))
+    if checkpoint is not None:
+        if node is None and config is None:
+            raise Malformed("cli.node", "give --node, or --config of the platform", field="node")
+        node_url = node if node is not None or config is None else load_config(config).node_url
+        file = add_trace(NodeClient(str(node_url)), file, checkpoint_height(read_file(checkpoint)))
+    raw = file.encoded()
+    write_file(out, raw)
+    plain = {"payment_id": payment, "file": str(out), "bytes": len(raw), "headers": len(file.trace)}
+    console().show(plain, pairs(*plain.items()))
 
 
 def _standing(answer: dict[str, Any]) -> list[str]:

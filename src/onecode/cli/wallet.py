@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onecode.cli.code import code_plain, read_file
+from onecode.cli.code import code_plain, foreign_plain, read_file
 from onecode.cli.console import OnecodeGroup, console, pairs
 from onecode.code.currency import find_currency, format_amount, parse_amount_minor
 from onecode.errors import Malformed
@@ -57,7 +57,7 @@ def scan(directory: Path, picture: Path) -> None:
     with open_wallet(directory) as opened:
         found = opened.scan(read_file(picture))
     plain: dict[str, Any] = {"payload": found.text}
-    plain |= code_plain(found.code, prefix) if isinstance(found.code, Code) else {"kind": "foreign"}
+    plain |= code_plain(found.code, prefix) if isinstance(found.code, Code) else foreign_plain(found.code)
     console().show(plain, pairs(*plain.items()))
 
 

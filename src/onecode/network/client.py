@@ -9,10 +9,12 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from onecode.errors import Malformed, Unreachable, from_problem
+from onecode.errors import Malformed, Unreachable, answer_error
+from onecode.proof.map import Section
 from onecode.wire import FRAME_BYTES_MAX
 
 CBOR = "application/cbor"
@@ -47,19 +49,13 @@ def _call(method: str, url: str, *, headers: dict[str, str], content: bytes | No
         raise Malformed("http.too_large", f"{url} sent more than {FRAME_BYTES_MAX} bytes", status=413)
     if answer.is_success:
         return answer.content
-    try:
-        problem = answer.json()
-    except ValueError:
-        problem = None
-    if isinstance(problem, dict) and "code" in problem:
-        raise from_problem(problem)
-    raise Unreachable("http.status", f"{url} answered with status {answer.status_code} and gave no reason")
+    raise answer_error(answer.status_code, answer.content)
 
 
 def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Malformed("http.json", "the server's answer is no JSON") from None
 
 
@@ -86,6 +82,14 @@ class NodeClient:
         """The node's word about itself."""
         found = _json(self._call("GET", "/v1/status"))
         return dict(found)
+
+    def header(self, height: int) -> bytes:
+        """One header with its validators: an encoded HeaderView, unverified."""
+        return self._call("GET", f"/v1/headers/{height}")
+
+    def leaf(self, section: Section, key: bytes) -> bytes:
+        """One leaf of a public section with its proof: an encoded LeafView, unverified."""
+        return self._call("GET", f"/v1/leaves/{section.name.lower()}/{key.hex()}")
 
     def newest_header(self) -> bytes:
         """The newest header with its validators: an encoded HeaderView, unverified."""
@@ -118,6 +122,14 @@ class PlatformClient:
         """Withdraw the merchant's record."""
         return dict(self._json("POST", f"/v1/merchants/{merchant}/withdraw", body or {}))
 
+    def bind_alias(self, merchant: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Bind a label of another scheme to a merchant: its alias with the merchant's consent."""
+        return dict(self._json("POST", f"/v1/merchants/{merchant}/aliases", body))
+
+    def aliases(self, merchant: str) -> list[dict[str, Any]]:
+        """The aliases that this platform was asked to bind to the merchant, and whether they are bound."""
+        return list(self._json("GET", f"/v1/merchants/{merchant}/aliases"))
+
     def merchants(self) -> list[dict[str, Any]]:
         """Merchants with the state of their records."""
         return list(self._json("GET", "/v1/merchants"))
@@ -125,6 +137,15 @@ class PlatformClient:
     def books(self) -> dict[str, Any]:
         """The trial balance."""
         return dict(self._json("GET", "/v1/books"))
+
+    def refund(self, payment: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Give back a part of a payment, once for each idempotency key."""
+        path = f"/v1/payments/{quote(payment, safe='')}/refunds"
+        return dict(self._json("POST", path, body, {"idempotency-key": key}))
+
+    def evidence(self, payment: str) -> bytes:
+        """A payment's evidence: an encoded EvidenceFile, to be verified by whoever wants to know."""
+        return self._bytes("GET", f"/v1/payments/{quote(payment, safe='')}/evidence", None, {"accept": CBOR})
 
     def events(self, merchant: str, after: int = 0, wait_ms: int = 20_000) -> Any:
         """Events of a merchant's till after the one numbered `after`; waits up to `wait_ms` for one."""
@@ -134,11 +155,16 @@ class PlatformClient:
         """The platform's trust file, to be verified by who pins its root."""
         return self._bytes("GET", "/v1/trust-file")
 
-    def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        return _json(self._bytes(method, path, body))
+    def _json(
+        self, method: str, path: str, body: dict[str, Any] | None = None, more: dict[str, str] | None = None
+    ) -> Any:
+        return _json(self._bytes(method, path, body, more))
 
-    def _bytes(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+    def _bytes(
+        self, method: str, path: str, body: dict[str, Any] | None = None, more: dict[str, str] | None = None
+    ) -> bytes:
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        headers |= more or {}
         content = None
         if body is not None:
             headers["content-type"] = "application/json"

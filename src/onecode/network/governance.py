@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from onecode.errors import Declined
 from onecode.network.client import NodeClient, Submitted
-from onecode.proof.governance import Admission, Measurement, Proposal, ProposalKind
+from onecode.proof.governance import Admission, Measurement, Proposal, ProposalKind, SchemeLeaf
 from onecode.registry.transactions import (
     Kind,
     ProposalApprove,
@@ -40,6 +40,20 @@ def policy_proposal(measurements: tuple[Measurement, ...], salt: bytes, now_ms: 
     """To allow exactly these enclave builds. `salt`: 16 random bytes."""
     expires_ms = now_ms + PROPOSAL_VALID_MS
     return Proposal(kind=ProposalKind.ENCLAVE_POLICY, expires_ms=expires_ms, salt=salt, measurements=measurements)
+
+
+def scheme_proposal(guid: str, platform: bytes, sub_objects: tuple[str, ...], salt: bytes, now_ms: int) -> Proposal:
+    """That `platform` speaks for the scheme with this identifier, whose alias those sub-objects make in that order.
+
+    The registry sets its own time, and never lets the sub-objects of a scheme change. `salt`: 16 random bytes.
+    """
+    return Proposal(
+        kind=ProposalKind.SCHEME_ASSIGN,
+        expires_ms=now_ms + PROPOSAL_VALID_MS,
+        salt=salt,
+        guid=guid,
+        scheme=SchemeLeaf(platform=platform, sub_objects=sub_objects, effective_ms=0),
+    )
 
 
 def submit_proposal(chain_id: str, node: NodeClient, governor: Governor, proposal: Proposal, now_ms: int) -> bytes:

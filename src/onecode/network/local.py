@@ -21,6 +21,7 @@ from onecode.network.governance import (
     approve_proposal,
     enough,
     policy_proposal,
+    scheme_proposal,
     submit_proposal,
 )
 from onecode.network.plan import NetworkPlan, Places, PlatformPlan, plan_network, plan_platform, require_free, save_plan
@@ -200,6 +201,19 @@ class LocalNetwork:
         self._wait_ready(self._start_platform(platform))
         self.wait_leased(platform)
 
+    def assign_scheme(self, guid: str, slug: str, sub_objects: tuple[str, ...]) -> None:
+        """By vote of all platforms, `slug` speaks for another scheme's labels; returns when that is in force."""
+        now_ms = setup.clock_ms()
+        self._decide(scheme_proposal(guid, self.identity(slug), sub_objects, secrets.token_bytes(16), now_ms), now_ms)
+
+    def _decide(self, proposal: Proposal, now_ms: int) -> None:
+        """Propose, have it approved by as many as it takes, and wait until it is in force."""
+        identity = self._propose(proposal, now_ms)
+        for approvals, platform in enumerate(self.plan.platforms[1:], start=1):
+            if not enough(approvals, len(self.plan.platforms)):
+                self.approve(platform.slug, identity)
+        time.sleep(self.plan.governance_delay_ms / 1000)
+
     def _propose(self, proposal: Proposal, now_ms: int) -> bytes:
         proposer = self._governor(self.plan.platforms[0])
         return submit_proposal(self.plan.chain_id, self.node, proposer, proposal, now_ms)
@@ -209,13 +223,8 @@ class LocalNetwork:
         upgraded = dataclasses.replace(self.plan, measurement=code_measurement().hex())
         if upgraded == self.plan:
             return
-        now_ms, platforms = setup.clock_ms(), self.plan.platforms
-        measurements = (setup.measurement_of(upgraded),)
-        proposal = self._propose(policy_proposal(measurements, secrets.token_bytes(16), now_ms), now_ms)
-        for approvals, platform in enumerate(platforms[1:], start=1):
-            if not enough(approvals, len(platforms)):
-                self.approve(platform.slug, proposal)
-        time.sleep(self.plan.governance_delay_ms / 1000)
+        now_ms, measurements = setup.clock_ms(), (setup.measurement_of(upgraded),)
+        self._decide(policy_proposal(measurements, secrets.token_bytes(16), now_ms), now_ms)
         self.plan = upgraded
         save_plan(self.places, self.plan)
 

@@ -26,6 +26,7 @@ from onecode.registry.transactions import (
     build_transaction,
     sign_consent,
 )
+from onecode.schema import Message
 from onecode.wire import SigningKey
 
 STATE_FILE, CONTROLLER_FILE, RECOVERY_FILE = "merchant.json", "controller.key", "recovery.key"
@@ -36,7 +37,10 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Merchant:
-    """nonce: the last one that the controller used; consent_serial: the current one, as the chain counts it."""
+    """nonce: the last one that the controller used; consent_serial: the current one, as the chain counts it.
+
+    birth: controller key and recovery hash from which the id was made; they stay when the keys are replaced.
+    """
 
     directory: Path
     chain_id: str
@@ -44,11 +48,12 @@ class Merchant:
     recovery_public: bytes
     nonce: int
     consent_serial: int
+    birth: tuple[bytes, bytes]
 
     @property
     def id(self) -> bytes:
         """20 bytes."""
-        return merchant_id(self.controller.public, recovery_hash(self.recovery_public))
+        return merchant_id(*self.birth)
 
     @property
     def prefix(self) -> str:
@@ -65,8 +70,9 @@ def create_merchant(directory: Path, chain_id: str, entropy: Callable[[int], byt
     controller, recovery = SigningKey.from_seed(entropy(32)), SigningKey.from_seed(entropy(32))
     save_key(directory / CONTROLLER_FILE, controller)
     save_key(directory / RECOVERY_FILE, recovery)
-    merchant = Merchant(directory, chain_id, controller, recovery.public, 0, 0)
-    _save(merchant, replace=False)
+    birth = (controller.public, recovery_hash(recovery.public))
+    merchant = Merchant(directory, chain_id, controller, recovery.public, 0, 0, birth)
+    save_merchant(merchant, replace=False)
     return merchant
 
 
@@ -83,6 +89,7 @@ def load_merchant(directory: Path) -> Merchant:
             bytes.fromhex(state["recovery"]),
             int(state["nonce"]),
             int(state["consent_serial"]),
+            (bytes.fromhex(state["birth"][0]), bytes.fromhex(state["birth"][1])),
         )
     except (KeyError, TypeError, ValueError):
         raise Misconfigured(
@@ -90,7 +97,8 @@ def load_merchant(directory: Path) -> Merchant:
         ) from None
 
 
-def _save(merchant: Merchant, *, replace: bool) -> None:
+def save_merchant(merchant: Merchant, *, replace: bool = True) -> None:
+    """Write what the directory says of the merchant, durably."""
     state = {
         "version": _VERSION,
         "chain_id": merchant.chain_id,
@@ -98,6 +106,7 @@ def _save(merchant: Merchant, *, replace: bool) -> None:
         "recovery": merchant.recovery_public.hex(),
         "nonce": merchant.nonce,
         "consent_serial": merchant.consent_serial,
+        "birth": [key.hex() for key in merchant.birth],
     }
     save_private(merchant.directory / STATE_FILE, json.dumps(state, indent=1).encode() + b"\n", replace=replace)
 
@@ -117,10 +126,15 @@ def build_consent(merchant: Merchant, platform: bytes, service: str, now_ms: int
 
 def build_unlink(merchant: Merchant, platform: bytes, service: str, now_ms: int) -> bytes:
     """The transaction by which the merchant ends a platform's link, whatever that platform wants."""
+    return build_signed(merchant, Kind.MERCHANT_UNLINK, MerchantUnlink(platform=platform, service=service), now_ms)
+
+
+def build_signed(merchant: Merchant, kind: Kind, payload: Message, now_ms: int) -> bytes:
+    """A transaction of the controller key with its next nonce."""
     return build_transaction(
         merchant.chain_id,
-        Kind.MERCHANT_UNLINK,
-        MerchantUnlink(platform=platform, service=service),
+        kind,
+        payload,
         signer=merchant.id,
         signer_kind=SignerKind.CONTROLLER,
         key=merchant.controller,
@@ -129,12 +143,13 @@ def build_unlink(merchant: Merchant, platform: bytes, service: str, now_ms: int)
     )
 
 
-def save_unlinked(merchant: Merchant, code: int) -> Merchant:
-    """Remember what an unlink with this result code used: a nonce once admitted, a consent serial on success."""
+def save_submitted(merchant: Merchant, code: int, *, serial: bool = True) -> Merchant:
+    """Remember what a transaction with this result code used: a nonce once admitted, and where it raises the consent
+    serial (unlink, release, rotate), that too on success."""
     after = dataclasses.replace(
         merchant,
         nonce=merchant.nonce + (code == 0 or code > ADMISSION_MAX),
-        consent_serial=merchant.consent_serial + (code == 0),
+        consent_serial=merchant.consent_serial + (serial and code == 0),
     )
-    _save(after, replace=True)
+    save_merchant(after)
     return after

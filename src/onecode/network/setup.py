@@ -186,6 +186,7 @@ def write_node_config(places: Places, plan: NetworkPlan) -> Path:
             "heartbeat_ms": plan.heartbeat_ms,
             "relay_poll_ms": 200,
             "relay_retry_ms_max": 1_000,
+            "relay_private_addresses": True,
         },
     )
 
@@ -209,6 +210,7 @@ def write_platform_configs(places: Places, plan: NetworkPlan, platform: Platform
         "header_age_ms_max": plan.header_age_ms_max,
         "sandbox": True,
         "sandbox_opening_minor": plan.sandbox_opening_minor,
+        "partners": [identity_of(one).hex() for one in plan.platforms if one.slug != platform.slug],
     }
     for role in (Role.TRANSACTION, Role.RECORD, Role.DEVICE, Role.RECEIPT, Role.ANCHOR):
         server[f"{role.name.lower()}_key_file"] = str(keys / key_file(role))

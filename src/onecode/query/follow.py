@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from onecode.errors import Untrusted
-from onecode.proof.header import SignedHeader, ValidatorSet, header_hash
-from onecode.proof.light import Trust, VerifiedHeader, require_fresh, trusted_state, verify_header
+from onecode.proof.header import Header, SignedHeader, ValidatorSet, header_hash
+from onecode.proof.light import Trust, VerifiedHeader, require_fresh, trusted_state, verify_commit, verify_header
 from onecode.proof.map import Section, verify_absence, verify_presence, verify_roots
 from onecode.query.messages import LeafView
 
 HEADERS_KEPT = 64
+
+
+def _rivals(header: Header, newest: Header) -> bool:
+    """Whether it is another header of the same chain and height."""
+    return header != newest and (header.chain_id, header.height) == (newest.chain_id, newest.height)
 
 
 class Follower:
@@ -31,8 +36,8 @@ class Follower:
         A header that was verified before passes again while it is fresh; another one of the newest height is a fork.
         """
         newest = self.newest
-        same_height = newest is not None and signed.header.height == newest.header.height
-        if newest is not None and same_height and header_hash(signed.header) != newest.header_hash:
+        if newest is not None and _rivals(signed.header, newest.header):
+            verify_commit(signed, header_hash(signed.header), newest.validators)  # else it is a forgery and no fork
             raise Untrusted("header.fork", "another header was verified at this height; keep both as evidence")
         header = verify_header(signed, validators, self._trust, now_ms, self._known)
         require_fresh(header, now_ms, self._header_age_ms_max)

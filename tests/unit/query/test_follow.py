@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from chain_world import MEMBERS, MERCHANT, NOW_MS, World
@@ -69,3 +71,19 @@ def test_a_known_header_grows_stale(world: World) -> None:
     with pytest.raises(Untrusted) as caught:
         follower.verify_next(ten, MEMBERS, NOW_MS + 30_000)
     assert caught.value.code == "header.stale"
+
+
+def test_a_forged_header_of_the_newest_height_is_no_fork(world: World) -> None:
+    """What the validators did not sign twice is no evidence against them."""
+    follower = Follower(world.anchor)
+    follower.verify_next(world.header(10), MEMBERS, NOW_MS)
+    world.entry_changes = {"consent_serial": 1}
+    forged = world.header(10)
+    votes = tuple(dataclasses.replace(vote, signature=b"s" * 64) for vote in forged.commit.votes)
+    unsigned = dataclasses.replace(forged, commit=dataclasses.replace(forged.commit, votes=votes))
+    with pytest.raises(Untrusted) as caught:
+        follower.verify_next(unsigned, MEMBERS, NOW_MS)
+    assert caught.value.code == "header.signature"
+    with pytest.raises(Untrusted) as other:
+        follower.verify_next(world.header(10, chain_id="onecode-other"), MEMBERS, NOW_MS)
+    assert other.value.code == "header.chain_id"

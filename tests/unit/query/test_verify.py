@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from chain_world import CHAIN_ID, NOW_MS, World, make_record
-from onecode.errors import Declined
+from onecode.errors import Declined, Malformed, Untrusted
 from onecode.query.messages import MatchMode, Opened, Result
 from onecode.query.verify import VerifiedState, verify_platforms, verify_records, verify_state
 from onecode.registry.map import section_roots
@@ -40,3 +42,23 @@ def test_a_partners_expired_record_is_left_out_and_the_target_is_paid() -> None:
     with pytest.raises(Declined) as caught:
         verified(world.b.id, world.a.id)
     assert caught.value.code == "record.expired"
+
+
+def test_the_roots_are_those_of_the_header_that_is_given() -> None:
+    """Whoever calls it may not have looked: the state of another header is refused."""
+    world = World()
+    header, roots = world.verified(), section_roots(world.store)
+    platforms = verify_platforms(world.proven_platforms(), roots, {})
+    other = dataclasses.replace(roots, roots=roots.roots[:-1] + b"\x01")
+    with pytest.raises(Untrusted) as caught:
+        verify_state(world.clear(world.enclave()), header, other, None, world.proven_merchant(), platforms)
+    assert caught.value.code == "map.app_hash"
+
+
+def test_a_query_about_nothing_is_malformed() -> None:
+    world = World()
+    header, roots = world.verified(), section_roots(world.store)
+    clear = world.clear(world.enclave(), merchant=None)
+    with pytest.raises(Malformed) as caught:
+        verify_state(clear, header, roots, None, world.proven_merchant(), {})
+    assert caught.value.code == "query.subject"

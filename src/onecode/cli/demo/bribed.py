@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from onecode.cli.demo.directory import play_ordinary, search_disk
 from onecode.cli.demo.hostile import BribedNode, Lie, honest
 from onecode.cli.demo.stage import A, B, Stage, Stopwatch
+from onecode.proof.header import (
+    BlockId,
+    Commit,
+    CommitVote,
+    SignedHeader,
+    Validator,
+    ValidatorSet,
+    VoteFlag,
+    header_hash,
+    validators_hash,
+    vote_sign_bytes,
+)
 from onecode.proof.leaves import LinkList
-from onecode.query.messages import Answer, MatchMode
+from onecode.query.messages import Answer, MatchMode, NetworkView
 from onecode.schema import parse
 from onecode.wallet.client import Scan
 from onecode.wallet.sync import SyncWallet
+from onecode.wire import SigningKey
 
 QUERY, NETWORK = "/v1/query", "/v1/network"
 PATIENCE_MS = 2_000  # this wallet's bound for the age of a header; 30 s by default
@@ -22,6 +37,7 @@ SLEEP_S = 2.3
 CHECKS = {
     "answer.header_withheld": "header, steps 1 to 12",
     "header.stale": "header, step 12",
+    "header.chain_id": "header, step 1",
     "answer.other_merchant": "answer, step 14",
     "map.root": "answer, step 15: the map's own proof",
     "map.mask": "answer, step 15: the map's own proof",
@@ -45,6 +61,7 @@ def play(stage: Stage) -> None:
     """Wallet A asks the bribed node first and the honest one next, once for every lie."""
     story, network = stage.story, stage.network
     story.act("A bribed operator lies")
+    play_ordinary(stage)
     story.say(
         "   A proxy in this very process plays the bribed operator: it sits before the node and changes what it\n"
         "   likes. Wallet A knows two addresses, the bribed one first."
@@ -55,6 +72,7 @@ def play(stage: Stage) -> None:
             scanned = wallet.scan(stage.read_picture())
             for act in _acts(bribed, network.identity(A), network.identity(B)):
                 _tell(stage, bribed, wallet, scanned, act)
+            search_disk(stage)
             _freeze(stage, bribed, wallet, scanned)
             bribed.lie = honest
             with story.step("The operator tells the truth again, and wallet A pays through it") as step:
@@ -66,7 +84,7 @@ def play(stage: Stage) -> None:
 
 def _acts(bribed: BribedNode, own: bytes, other: bytes) -> list[Act]:
     return [
-        Act("alters", "the link now commits to another record", _links(_forge(own)), ("links.hash",)),
+        Act("alters", "RIGHT, Onecode: a thief's record in the shop's place", _links(_forge(own)), ("links.hash",)),
         Act("alters", "one bit of the sealed record", _answers(_flip), ("reply.seal",)),
         Act("alters", "another merchant's id over the same proof", _answers(_swap), ("answer.other_merchant",)),
         Act("withholds", "drops the wallet's own platform from the links", _links(_drop(own)), ("links.hash",)),
@@ -77,6 +95,7 @@ def _acts(bribed: BribedNode, own: bytes, other: bytes) -> list[Act]:
             _answers(_deny),
             ("map.root", "map.mask", "map.other_leaf"),
         ),
+        Act("replays", "a signed header of another network", _elsewhere(bribed), ("header.chain_id",)),
         Act("replays", "the answer to an earlier query", _replay(bribed), ("answer.header_withheld", "reply.seal")),
     ]
 
@@ -170,6 +189,34 @@ def _swap(answer: Answer) -> Answer:
 def _deny(answer: Answer) -> Answer:
     merchant = answer.merchant
     return answer if merchant is None else replace(answer, merchant=replace(merchant, entry=None, links=None))
+
+
+def _elsewhere(bribed: BribedNode) -> Lie:
+    """Answers under a header of another network: its own chain id and validator, with a commit that holds there."""
+
+    def change(answer: Answer) -> Answer:
+        view = parse(NetworkView, bribed.fetch(NETWORK), path="network")
+        key = SigningKey.from_seed(secrets.token_bytes(32))
+        validators = ValidatorSet(validators=(Validator(public_key=key.public, power=10),))
+        header = replace(
+            view.header.header,
+            chain_id="solo-elsewhere",
+            validators_hash=validators_hash(validators),
+            next_validators_hash=validators_hash(validators),
+        )
+        block = BlockId(hash=header_hash(header), parts_total=1, parts_hash=header_hash(header))
+        commit = Commit(height=header.height, round=0, block_id=block, votes=())
+        timestamp_ns = time.time_ns()
+        vote = CommitVote(
+            flag=VoteFlag.COMMIT,
+            validator_address=validators.validators[0].address,
+            timestamp_ns=timestamp_ns,
+            signature=key.sign_bytes(vote_sign_bytes(header.chain_id, commit, timestamp_ns)),
+        )
+        signed = SignedHeader(header=header, commit=replace(commit, votes=(vote,)))
+        return replace(answer, height=header.height, header=signed, validators=validators)
+
+    return _answers(change)
 
 
 def _replay(bribed: BribedNode) -> Lie:

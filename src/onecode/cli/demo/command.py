@@ -1,4 +1,4 @@
-"""`onecode demo`: a story in four acts, with one code, real processes, and the same calls as every other command."""
+"""`onecode demo`: a story in five acts, with one code, real processes, and the same calls as every other command."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def demo(data: Path | None) -> None:
 
 
 def _play(story: Story, directory: Path, picture: Path) -> None:
-    from onecode.cli.demo import bribed, ending, fired, join, one_code
+    from onecode.cli.demo import bribed, ending, fired, join, one_code, orders
     from onecode.cli.demo.stage import CHAIN_ID, NAMES, SHOP, A, B, Stage, demo_plan
     from onecode.network.local import LocalNetwork
     from onecode.network.merchant import create_merchant
@@ -70,6 +70,6 @@ def _play(story: Story, directory: Path, picture: Path) -> None:
             shop = create_merchant(network.places.merchant("shop"), CHAIN_ID, secrets.token_bytes)
             step.note = "the merchant id is a hash of them: nobody assigned it"
         stage = Stage(story, network, shop, picture)
-        for act in (one_code, join, bribed, fired, ending):
+        for act in (one_code, join, bribed, fired, orders, ending):
             act.play(stage)
     story.end("All on one machine and a solo chain: with several validators a decision takes a round of votes more.")

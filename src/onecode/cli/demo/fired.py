@@ -6,7 +6,7 @@ import time
 
 from onecode.cli.demo.stage import CURRENCY, NAMES, A, B, Stage, Stopwatch
 from onecode.errors import Declined
-from onecode.network.merchant import build_unlink, save_unlinked
+from onecode.network.merchant import build_unlink, save_submitted
 from onecode.network.setup import clock_ms
 from onecode.query.messages import MatchMode
 from onecode.record.payment import SERVICE_PAY
@@ -26,7 +26,7 @@ def play(stage: Stage) -> None:
             platform = network.identity(B)
             submitted = network.node.submit(build_unlink(stage.shop, platform, SERVICE_PAY, clock_ms()), "decided")
             accepted = time.perf_counter()
-            stage.shop = save_unlinked(stage.shop, submitted.code)
+            stage.shop = save_submitted(stage.shop, submitted.code)
             story.require(submitted.code == 0, f"the registry refused: {submitted.name}")
             step.note = f"accepted at height {submitted.height}; {NAMES[B]} was not asked"
         with story.step("Wallet B scans the same PNG and is refused, with a proof") as step:
