@@ -11,14 +11,15 @@ import httpx
 
 from chain_world import CHAIN_ID, MERCHANT, NOW_MS, SERVICE, make_record
 from onecode.errors import Declined, OnecodeError, Unreachable, Untrusted
+from onecode.proof.governance import ENCLAVE_POLICY_KEY, EnclavePolicy, Measurement
 from onecode.proof.header import SignedHeader, validators_hash
 from onecode.proof.leaves import LinkList, PlatformStatus, Role, ServiceEntry, links_hash
-from onecode.proof.map import PathProof, Section, app_hash
+from onecode.proof.map import PathProof, Section, app_hash, key_hash
 from onecode.query.messages import Answer, NetworkView, Opened, ProvenMerchant, ProvenPlatform, Query, Result
 from onecode.record.envelope import sign_record
 from onecode.registry.map import prove, section_roots
 from onecode.wire import sha256
-from simulator.world import Chain, HostileNode, Node
+from simulator.world import RETIRED_BUILD, RETIRED_KEY, Chain, HostileNode, Node
 from vectors.proof_chain import make_header, signed_by, validator_set
 
 STALE_MS = NOW_MS - 40_000
@@ -352,6 +353,71 @@ def key_of_an_enclave_that_the_chain_does_not_list(chain: Chain) -> HostileNode:
         )
 
     return HostileNode(chain, view=view)
+
+
+@lie(Untrusted, "map.root")
+def word_of_another_platform_as_the_own_ones(chain: Chain) -> HostileNode:
+    chain.attested_by = (chain.a.id, chain.b.id)
+
+    def view(node: HostileNode, honest: NetworkView) -> NetworkView:
+        other = next(given for given in honest.enclaves if given.platform == chain.b.id)
+        return dataclasses.replace(honest, enclaves=(dataclasses.replace(other, platform=chain.a.id),))
+
+    return HostileNode(chain, view=view)
+
+
+@lie(Unreachable, "enclave.none")
+def enclave_of_a_build_that_governance_removed(chain: Chain) -> HostileNode:
+    """The own platform attested it before, and that has not ended."""
+
+    def view(node: HostileNode, honest: NetworkView) -> NetworkView:
+        return dataclasses.replace(honest, enclaves=(chain.proven_enclave(RETIRED_KEY, chain.a.id),))
+
+    return HostileNode(chain, view=view)
+
+
+def with_policy(chain: Chain, policy: bytes, proof: Callable[[PathProof], PathProof]) -> HostileNode:
+    """A node with an enclave of the removed build, and a policy of its own choice."""
+
+    def view(node: HostileNode, honest: NetworkView) -> NetworkView:
+        return dataclasses.replace(
+            honest,
+            enclaves=(chain.proven_enclave(RETIRED_KEY, chain.a.id),),
+            policy=policy,
+            policy_proof=proof(honest.policy_proof),
+        )
+
+    return HostileNode(chain, view=view)
+
+
+def older_policy(chain: Chain) -> EnclavePolicy:
+    retired = Measurement(kind="software", measurement=RETIRED_BUILD, effective_ms=0)
+    return dataclasses.replace(chain.policy, measurements=(*chain.policy.measurements, retired))
+
+
+@lie(Untrusted, "map.root")
+def forged_policy(chain: Chain) -> HostileNode:
+    return with_policy(chain, older_policy(chain).encoded(), lambda proof: proof)
+
+
+@lie(Untrusted, "map.root")
+def policy_from_before_the_build_was_removed(chain: Chain) -> HostileNode:
+    older = Chain()
+    older.policy = older_policy(chain)
+    older.header()
+    proof = prove(older.store, Section.GOVERNANCE, ENCLAVE_POLICY_KEY)
+    return with_policy(chain, older.policy.encoded(), lambda _: proof)
+
+
+@lie(Untrusted, "map.root")
+def policy_withheld(chain: Chain) -> HostileNode:
+    return with_policy(chain, b"", lambda proof: proof)
+
+
+@lie(Untrusted, "map.other_same_key")
+def policy_said_to_be_absent(chain: Chain) -> HostileNode:
+    other = key_hash(Section.GOVERNANCE, ENCLAVE_POLICY_KEY) + sha256(chain.policy.encoded())
+    return with_policy(chain, b"", lambda proof: dataclasses.replace(proof, other=other))
 
 
 @lie(Untrusted, "map.app_hash")

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from chain_world import NOW_MS, make_record
+from onecode.code.emv import with_crc
 from onecode.code.image import png_bytes
 from onecode.code.label import build_static
 from onecode.errors import Declined, Unreachable, Untrusted
@@ -106,6 +107,48 @@ def test_an_alias_leads_to_its_merchant(lab: Lab) -> None:
     wallet = lab.wallet()
     resolution = wallet.resolve(wallet.read(foreign("SHOP-1")))
     assert same_record(resolution.target, lab.chain, lab.chain.a)
+
+
+def test_an_alias_stays_payable_while_its_scheme_changes_hands(lab: Lab) -> None:
+    lab.chain.aliases = {(SCHEME, "SHOP-1"): MERCHANT}
+    lab.chain.scheme_from_ms = NOW_MS + 3_600_000
+    wallet = lab.wallet()
+    resolution = wallet.resolve(wallet.read(foreign("SHOP-1")))
+    assert same_record(resolution.target, lab.chain, lab.chain.a)
+
+
+def test_a_scheme_is_asked_for_once(lab: Lab) -> None:
+    class Counting(Node):
+        schemes = 0
+
+        def handle(self, request: httpx.Request) -> httpx.Response:
+            Counting.schemes += "/v1/leaves/governance/" in str(request.url)
+            return super().handle(request)
+
+    lab.chain.aliases = {(SCHEME, "SHOP-1"): MERCHANT}
+    wallet = lab.wallet(Counting(lab.chain))
+    for _ in range(3):
+        wallet.resolve(wallet.read(foreign("SHOP-1")))
+    assert Counting.schemes == 1
+    for _ in range(2):  # that nobody speaks for a scheme may change, and is proven each time
+        with pytest.raises(Declined):
+            wallet.resolve(wallet.read(foreign("SHOP-1", scheme="com.nobody")))
+    assert Counting.schemes == 3
+
+
+def test_an_amount_on_a_foreign_code_is_refused(lab: Lab) -> None:
+    with pytest.raises(Untrusted) as caught:
+        lab.wallet().read(with_crc(foreign("SHOP-1")[:-8] + "540510.00"))
+    assert caught.value.code == "code.amount_unsigned"
+
+
+def test_an_alias_of_a_frozen_merchant_is_declined(lab: Lab) -> None:
+    lab.chain.aliases = {(SCHEME, "SHOP-1"): MERCHANT}
+    lab.chain.entry_changes = {"frozen_until_ms": NOW_MS + 3_600_000}
+    wallet = lab.wallet()
+    with pytest.raises(Declined) as caught:
+        wallet.resolve(wallet.read(foreign("SHOP-1")))
+    assert caught.value.code == "merchant.frozen"
 
 
 def test_an_alias_that_nobody_bound_is_declined(lab: Lab) -> None:

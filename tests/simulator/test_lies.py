@@ -10,9 +10,9 @@ import pytest
 from chain_world import MERCHANT, NOW_MS, make_record
 from onecode.errors import Declined, Malformed, OnecodeError, Unreachable, Untrusted
 from onecode.proof.leaves import KeyState, PlatformStatus, Role
-from onecode.query.messages import Answer, MatchMode, Opened, Query, Result
+from onecode.query.messages import Answer, MatchMode, NetworkView, Opened, Query, Result
 from simulator.lies import LIES, Lie
-from simulator.world import SCHEME, STATIC, Chain, HostileNode, Lab, Node, foreign, same_record
+from simulator.world import RETIRED_KEY, SCHEME, STATIC, Chain, HostileNode, Lab, Node, foreign, same_record
 
 EACH_LIE = pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.name)
 
@@ -132,6 +132,47 @@ def test_an_enclave_that_another_platform_attested_is_not_asked(lab: Lab) -> Non
     with pytest.raises(Unreachable) as caught:
         wallet.resolve(wallet.read(STATIC))
     assert caught.value.code == "enclave.none"
+
+
+def test_a_build_that_leaves_the_policy_gets_no_query_more(lab: Lab) -> None:
+    """Its attestation has not ended; a wallet that knew the enclave refuses it with its next network view."""
+    wallet = lab.wallet()
+    wallet.resolve(wallet.read(STATIC))
+    lab.chain.policy = dataclasses.replace(lab.chain.policy, measurements=(), serial=2)
+    lab.chain.height += 1
+    lab.now_ms += 28_001  # the view is not used again
+    lab.chain.header = lambda *args, **changes: Chain.header(  # type: ignore[method-assign]
+        lab.chain, *args, **(changes | {"signed_ms": lab.now_ms})
+    )
+    with pytest.raises(Unreachable) as caught:
+        wallet.resolve(wallet.read(STATIC))
+    assert caught.value.code == "enclave.none"
+
+
+@pytest.mark.parametrize(("later_ms", "asked"), [(0, True), (1, False)])
+def test_a_build_counts_from_its_time_on_by_the_headers_clock(lab: Lab, later_ms: int, asked: bool) -> None:
+    effective_ms = NOW_MS - 2000 + later_ms  # the header is signed 2 s before the wallet's now
+    builds = tuple(dataclasses.replace(one, effective_ms=effective_ms) for one in lab.chain.policy.measurements)
+    lab.chain.policy = dataclasses.replace(lab.chain.policy, measurements=builds)
+    wallet = lab.wallet()
+    if asked:
+        assert same_record(wallet.resolve(wallet.read(STATIC)).target, lab.chain, lab.chain.a)
+        return
+    with pytest.raises(Unreachable) as caught:
+        wallet.resolve(wallet.read(STATIC))
+    assert caught.value.code == "enclave.none"
+
+
+def test_what_cannot_be_asked_is_passed_over(lab: Lab) -> None:
+    """A removed build and another platform's word come first; the enclave behind them is asked."""
+    lab.chain.attested_by = (lab.chain.b.id, lab.chain.a.id)
+
+    def view(node: HostileNode, honest: NetworkView) -> NetworkView:
+        retired = lab.chain.proven_enclave(RETIRED_KEY, lab.chain.a.id)
+        return dataclasses.replace(honest, enclaves=(retired, *honest.enclaves))
+
+    wallet = lab.wallet(HostileNode(lab.chain, view=view))
+    assert same_record(wallet.resolve(wallet.read(STATIC)).target, lab.chain, lab.chain.a)
 
 
 # --- aliases, time, heights -------------------------------------------------------------------------------------------

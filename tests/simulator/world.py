@@ -14,14 +14,14 @@ from typing import Any
 import httpx
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-from chain_world import CHAIN_ID, MEMBERS, MERCHANT, NOW_MS, SERVICE, Platform, World
+from chain_world import CHAIN_ID, MEASUREMENT, MEMBERS, MERCHANT, NOW_MS, SERVICE, Platform, World
 from onecode.code.emv import build_payload
 from onecode.code.label import OrderTerms, StaticLabel, build_dynamic, build_static
 from onecode.code.tlv import DataObject, join_objects
 from onecode.enclave.frames import EnclaveQuery
 from onecode.errors import OnecodeError
-from onecode.proof.governance import SchemeLeaf, scheme_key
-from onecode.proof.leaves import AliasLeaf, Attestation, EnclaveLeaf, Role, alias_key
+from onecode.proof.governance import ENCLAVE_POLICY_KEY, SchemeLeaf, scheme_key
+from onecode.proof.leaves import AliasLeaf, EnclaveLeaf, Role, alias_key, enclave_key
 from onecode.proof.map import Section
 from onecode.proof.trust import TrustBody, certify_anchor, sign_trust_file
 from onecode.query.credential import sign_credential
@@ -56,6 +56,8 @@ NODES = ("http://node-0", "http://node-1")
 PLATFORM_URL = "http://platform"
 ORDER_KEY = SigningKey.from_seed(sha256(b"order key"))
 SCHEME = "com.other.scheme"
+RETIRED_BUILD = sha256(b"a build that governance took out of the policy")
+RETIRED_KEY = sha256(b"query key of an enclave of that build")  # attested by A, and not ended yet
 LABEL = StaticLabel(
     merchant_id=MERCHANT, prefix="oc", mcc="5812", currency="978", country="DE", name="Noodle House", city="Berlin"
 )
@@ -83,6 +85,7 @@ class Chain(World):
 
     def __init__(self) -> None:
         self.aliases: dict[tuple[str, str], bytes] = {}
+        self.scheme_from_ms = 0
         self.attested_by: tuple[bytes, ...] = ()
         self.attested_key = b""
         super().__init__()
@@ -98,14 +101,28 @@ class Chain(World):
         }
         update(self.store, Section.ALIASES, dict(named))
         if self.attested_key:
-            attestations = tuple(
-                Attestation(platform=platform, evidence_hash=bytes(32), expires_ms=NOW_MS + 3_600_000)
-                for platform in self.attested_by
-            )
-            leaf = EnclaveLeaf(node_id="node-1", kind="software", measurement=b"m" * 48, attestations=attestations)
-            update(self.store, Section.ENCLAVES, {self.attested_key: leaf.encoded()})
-        scheme = SchemeLeaf(platform=self.a.id, sub_objects=("01",), effective_ms=0)
+            named = {enclave_key(self.attested_key, one): self.enclave_leaf() for one in self.attested_by}
+            named[enclave_key(RETIRED_KEY, self.a.id)] = self.enclave_leaf(measurement=RETIRED_BUILD)
+            update(self.store, Section.ENCLAVES, dict(named))
+        scheme = SchemeLeaf(platform=self.a.id, sub_objects=("01",), effective_ms=self.scheme_from_ms)
         update(self.store, Section.GOVERNANCE, {scheme_key(SCHEME): scheme.encoded()})
+
+    @staticmethod
+    def enclave_leaf(**changes: Any) -> bytes:
+        leaf = EnclaveLeaf(
+            node_id="node-1",
+            kind="software",
+            measurement=MEASUREMENT,
+            evidence_hash=bytes(32),
+            expires_ms=NOW_MS + 3_600_000,
+        )
+        return dataclasses.replace(leaf, **changes).encoded()
+
+    def proven_enclave(self, query_key: bytes, platform: bytes) -> ProvenEnclave:
+        key = enclave_key(query_key, platform)
+        leaf = load(self.store, Section.ENCLAVES, key) or b""
+        proof = prove(self.store, Section.ENCLAVES, key)
+        return ProvenEnclave(query_key=query_key, platform=platform, leaf=leaf, proof=proof)
 
     def trust_file(self, header: Any = None, root: SigningKey | None = None, chain_id: str = CHAIN_ID) -> bytes:
         body = TrustBody(
@@ -134,15 +151,15 @@ class Node:
 
     def network(self) -> NetworkView:
         chain = self.chain
-        header, store, key = chain.header(), chain.store, chain.attested_key
-        leaf = load(store, Section.ENCLAVES, key)
-        enclave = ProvenEnclave(query_key=key, leaf=leaf or b"", proof=prove(store, Section.ENCLAVES, key))
+        header, store = chain.header(), chain.store
         return NetworkView(
             header=header,
             validators=MEMBERS,
             roots=section_roots(store),
-            enclaves=(enclave,),
+            enclaves=tuple(chain.proven_enclave(chain.attested_key, one) for one in chain.attested_by),
             platforms=chain.proven_platforms(),
+            policy=load(store, Section.GOVERNANCE, ENCLAVE_POLICY_KEY) or b"",
+            policy_proof=prove(store, Section.GOVERNANCE, ENCLAVE_POLICY_KEY),
         )
 
     def leaf(self, key: bytes) -> LeafView:

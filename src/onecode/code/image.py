@@ -41,6 +41,11 @@ def _symbol(payload: str, level: Level) -> segno.QRCode:
         ) from None
 
 
+def dark_modules(payload: str, *, level: Level = "M") -> list[list[bool]]:
+    """The symbol's rows of modules, dark as True, without the quiet zone: for who draws it by other means."""
+    return [[value == 1 for value in row] for row in _symbol(payload, level).matrix]
+
+
 def png_bytes(payload: str, *, level: Level = "M", module_px: int = 8) -> bytes:
     """A black and white PNG with the quiet zone; the same payload gives the same bytes every time."""
     out = io.BytesIO()

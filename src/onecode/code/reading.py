@@ -76,10 +76,12 @@ class AliasSource:
 
 @dataclass(frozen=True, slots=True)
 class ForeignCode:
-    """A code without our identity. currency, store_label, terminal_label: as in `Code`."""
+    """A code without our identity. All but `sources` as in `Code`: what was true at print time, for information."""
 
     sources: tuple[AliasSource, ...]
     name: str | None
+    mcc: str | None
+    country: str | None
     currency: str | None
     store_label: str | None
     terminal_label: str | None
@@ -194,6 +196,8 @@ def _foreign(payload: Payload) -> ForeignCode:
     return ForeignCode(
         sources=tuple(sources),
         name=payload.value("59"),
+        mcc=payload.value("52"),
+        country=payload.value("58"),
         currency=payload.value("53"),
         store_label=payload.value("62.03"),
         terminal_label=payload.value("62.07"),

@@ -31,6 +31,7 @@ from onecode.wallet.headers import TrustSettings, bridge, open_headers, require_
 from onecode.wallet.network import VerifiedNetwork, verify_network
 from onecode.wallet.own_platform import OwnPlatform
 from onecode.wallet.pay import VerifiedReceipt, build_payment, parse_receipt, verify_order_terms, verify_payment
+from onecode.wallet.refunds import VerifiedRefund, verify_refunds
 from onecode.wallet.resolve import QUERY_ENTROPY_BYTES, Payer, Resolution, build_pending, resolve_answer
 from onecode.wallet.store import KeptPayment, WalletStore
 
@@ -88,6 +89,7 @@ class Wallet:
             config.trust_file, lambda: open_headers(self.store.load_header(), config.trust_file, self._settings, now())
         )
         self._networks: dict[str, VerifiedNetwork] = {}
+        self._schemes: dict[str, tuple[str, ...]] = {}
 
     async def __aenter__(self) -> Wallet:
         return self
@@ -234,17 +236,26 @@ class Wallet:
         """The aliases that a label of other schemes stands for: those whose scheme is assigned on chain."""
         found = []
         for source in code.sources[:ALIASES_MAX]:
-            key = scheme_key(source.guid)
-            raw = await self._node("GET", node, f"/v1/leaves/governance/{key.hex()}")
-            leaf = self._headers.verify_leaf(parse(LeafView, raw, path="leaf"), Section.GOVERNANCE, key, self._now())
-            if leaf is None:
-                continue
-            scheme = parse(SchemeLeaf, leaf, path="scheme")
-            if self._now() >= scheme.effective_ms and set(scheme.sub_objects) <= set(source.subs):
-                found.append(Alias(guid=source.guid, values=tuple(source.subs[sub] for sub in scheme.sub_objects)))
+            subs = self._schemes.get(source.guid) or await self._sub_objects(node, source.guid)
+            if subs and set(subs) <= set(source.subs):
+                found.append(Alias(guid=source.guid, values=tuple(source.subs[sub] for sub in subs)))
         if not found:
             raise Declined("alias.unassigned", "proven: no platform speaks for a scheme on this label", field="code")
         return tuple(found)
+
+    async def _sub_objects(self, node: str, guid: str) -> tuple[str, ...]:
+        """Which sub-objects make a scheme's alias, proven; none where no platform was ever assigned to it.
+
+        The registry never lets them change, so they are asked for once. Whether the platform that now speaks for the
+        scheme has begun to is its own affair: what is bound stays bound, what is not is proven absent.
+        """
+        key = scheme_key(guid)
+        raw = await self._node("GET", node, f"/v1/leaves/governance/{key.hex()}")
+        leaf = self._headers.verify_leaf(parse(LeafView, raw, path="leaf"), Section.GOVERNANCE, key, self._now())
+        if leaf is None:
+            return ()
+        self._schemes[guid] = parse(SchemeLeaf, leaf, path="scheme").sub_objects
+        return self._schemes[guid]
 
     async def pay(self, target: VerifiedRecord, order: Order, *, idempotency_key: str | None = None) -> VerifiedReceipt:
         """Pay a verified record at the own platform; the receipt is checked and kept.
@@ -269,6 +280,12 @@ class Wallet:
             receipt = verify_payment(self.config.chain_id, signed, target, order, credential, own, key, self._now())
         self.store.save_payment(KeptPayment(key, body, signed.encoded()))
         return receipt
+
+    async def refunds(self, paid: VerifiedReceipt) -> tuple[VerifiedRefund, ...]:
+        """What the own platform gave back of a payment, verified (`verify_refunds`)."""
+        raw = await self._platform.fetch_refunds(await self._platform.credential(), paid.receipt.payment_id)
+        own = (await self._own_network()).own
+        return verify_refunds(self.config.chain_id, raw, paid, own, self._now())
 
     async def _own_network(self) -> VerifiedNetwork:
         """Any verified view that is still fresh: the own platform's leaf is in each."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onecode.errors import Declined, Unreachable, Untrusted
 from onecode.proof.leaves import PlatformLeaf
 from onecode.proof.light import VerifiedHeader
-from onecode.proof.map import Section, SectionRoots, verify_roots
+from onecode.proof.map import Section, verify_roots
 from onecode.query.follow import Follower
-from onecode.query.messages import NetworkView, ProvenEnclave
-from onecode.query.verify import verify_enclave, verify_platforms
+from onecode.query.messages import NetworkView
+from onecode.query.verify import find_query_key, verify_platforms
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedNetwork:
     """One node's enclave key, and all that is proven under `header`.
 
-    query_key: X25519 public key of an enclave that the wallet's own platform attested.
+    query_key: X25519 public key of an enclave that the wallet's own platform attested and the policy allows.
     platforms: leaves proven under `platforms_root`; own: the leaf of the wallet's own platform, active.
     """
 
@@ -34,7 +34,8 @@ def verify_network(view: NetworkView, headers: Follower, own_platform: bytes, no
 
     1. The header verifies from the newest one and is fresh (verification.md, "Header", steps 1 to 12). 2. The section
     roots are under it. 3. Every platform leaf is proven. 4. The wallet's own platform is among them and active (proven
-    suspension is `Declined`). 5. One of the node's enclaves is proven, and attested by the own platform now.
+    suspension is `Declined`). 5. One of the node's enclaves is proven, attested by the own platform now, and of a build
+    that the network's enclave policy, proven too, allows at the header's time.
     Does not check that all platforms are listed: a link whose platform is not proven is refused later (step 18).
     """
     header = headers.verify_next(view.header, view.validators, now_ms)  # 1
@@ -45,18 +46,7 @@ def verify_network(view: NetworkView, headers: Follower, own_platform: bytes, no
         raise Untrusted("network.own_missing", "the node does not prove the wallet's own platform", field="platforms")
     if not own.active_at(header.signed_ms):
         raise Declined("network.own_suspended", "proven: the wallet's own platform is not active", field="platforms")
-    query_key = _verify_enclaves(view.enclaves, view.roots, own_platform, now_ms)  # 5
+    query_key = find_query_key(view, own_platform, header.signed_ms, now_ms)  # 5
+    if query_key is None:
+        raise Unreachable("enclave.none", "this node has no enclave that the wallet may ask now; ask another node")
     return VerifiedNetwork(header, query_key, platforms, view.roots.root(Section.PLATFORMS), own)
-
-
-def _verify_enclaves(enclaves: Sequence[ProvenEnclave], roots: SectionRoots, own_platform: bytes, now_ms: int) -> bytes:
-    """The query key of the first enclave that the own platform attested; others are passed over, false proofs not."""
-    for given in enclaves:
-        try:
-            verify_enclave(given, roots, own_platform, now_ms)
-        except Untrusted as error:
-            if error.code != "enclave.not_attested":
-                raise
-        else:
-            return given.query_key
-    raise Unreachable("enclave.none", "this node has no enclave that the wallet's platform attested; ask another node")

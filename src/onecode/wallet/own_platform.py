@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from urllib.parse import quote
 
 import httpx
 
-from onecode.errors import Misconfigured, Unreachable, Untrusted
+from onecode.errors import Malformed, Misconfigured, Unreachable, Untrusted
 from onecode.query.credential import parse_credential
 from onecode.query.requests import DEVICE_HEADER, device_header
 from onecode.wallet.channel import CBOR, fetch_bytes, hex_field, parse_json
@@ -38,11 +39,13 @@ class OwnPlatform:
             self._http, method, url, body=body, headers=headers, timeout_ms=self._config.timeout_ms
         )
 
-    def _signed(self, credential: bytes, path: str, body: bytes, key: str | None = None) -> dict[str, str]:
-        """The proof header of a POST; the signed path is the one that the platform sees."""
+    def _signed(
+        self, credential: bytes, path: str, body: bytes, key: str | None = None, method: str = "POST"
+    ) -> dict[str, str]:
+        """The proof header of a request; the signed path is the one that the platform sees."""
         seen = httpx.URL(self._config.platform_url.rstrip("/") + path).raw_path.decode("ascii")
         chain_id, now_ms = self._config.chain_id, self._now()
-        return {DEVICE_HEADER: device_header(chain_id, credential, self._device, "POST", seen, body, now_ms, key)}
+        return {DEVICE_HEADER: device_header(chain_id, credential, self._device, method, seen, body, now_ms, key)}
 
     async def enroll(self) -> bytes:
         """Enrol the device; returns the account's name, which a sandbox funds with simulated money."""
@@ -95,3 +98,15 @@ class OwnPlatform:
         raise Unreachable(
             "payment.unanswered", f"the platform gave no receipt ({last}); try again with the same idempotency key"
         )
+
+    async def fetch_refunds(self, credential: bytes, payment_id: str) -> list[bytes]:
+        """Encoded SignedRefunds of an own payment, in order, unverified."""
+        path = f"/v1/payments/{quote(payment_id, safe='')}/refunds"
+        reply = await self._send("GET", path, b"", self._signed(credential, path, b"", method="GET"))
+        try:
+            rows = json.loads(reply)
+        except ValueError:
+            rows = None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise Malformed("http.json", "the platform's answer is no JSON list of objects")
+        return [hex_field(row, "refund") for row in rows]

@@ -35,11 +35,10 @@ def find_differences(code: Code | ForeignCode, record: Record, terms: PaymentTer
     found = []
     if code.name is not None and not _same_name(code.name, record):
         found.append(Difference(NAME_DIFFERS, code.name, record.display_name))
-    if isinstance(code, Code):
-        if code.mcc not in (None, "0000", record.mcc):  # 0000: the label's issuer did not know it
-            found.append(Difference(MCC_DIFFERS, code.mcc or "", record.mcc))
-        if code.country not in (None, record.country):
-            found.append(Difference(COUNTRY_DIFFERS, code.country or "", record.country))
+    if code.mcc not in (None, "0000", record.mcc):  # 0000: the label's issuer did not know it
+        found.append(Difference(MCC_DIFFERS, code.mcc or "", record.mcc))
+    if code.country not in (None, record.country):
+        found.append(Difference(COUNTRY_DIFFERS, code.country or "", record.country))
     if code.currency is not None:
         known = BY_NUMERIC.get(code.currency)
         printed = known.alpha if known else code.currency

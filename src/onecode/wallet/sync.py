@@ -16,6 +16,7 @@ from onecode.record.receipt import Order
 from onecode.wallet.client import Failure, Scan, Wallet, clock_ms
 from onecode.wallet.config import WalletConfig
 from onecode.wallet.pay import VerifiedReceipt
+from onecode.wallet.refunds import VerifiedRefund
 from onecode.wallet.resolve import Resolution
 from onecode.wallet.store import WalletStore
 
@@ -80,3 +81,7 @@ class SyncWallet:
     def pay(self, target: VerifiedRecord, order: Order, *, idempotency_key: str | None = None) -> VerifiedReceipt:
         """See `Wallet.pay`."""
         return self._runner.run(self._wallet.pay(target, order, idempotency_key=idempotency_key))
+
+    def refunds(self, paid: VerifiedReceipt) -> tuple[VerifiedRefund, ...]:
+        """See `Wallet.refunds`."""
+        return self._runner.run(self._wallet.refunds(paid))

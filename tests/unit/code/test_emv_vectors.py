@@ -72,7 +72,7 @@ def is_structural(violations: list[str]) -> bool:
 
 
 def test_every_entry_is_read_as_expected(entries: list[dict[str, Any]]) -> None:
-    assert len(entries) > 90
+    assert len(entries) == 100  # of 103: three are UPI links, which are no EMVCo payloads
     for entry in entries:
         expect, violations = entry["expect"], entry["expect"]["violations"]
         if is_structural(violations):
@@ -114,3 +114,16 @@ def test_a_wrong_crc_and_broken_structure_are_told_apart(entries: list[dict[str,
         with pytest.raises(Malformed) as refused:
             parse_payload(entry["payload"], lenient=True)
         assert refused.value.code == ("code.tlv" if entry["expect"]["crc_ok"] else "code.crc"), entry["name"]
+
+
+def test_links_of_another_system_are_refused(shared: Path) -> None:
+    links = [
+        entry["payload"]
+        for entry in json.loads((shared / "vectors" / "emv" / "payloads.json").read_text())
+        if entry["payload"].startswith("upi:")
+    ]
+    assert len(links) == 3
+    for link in links:
+        with pytest.raises(Malformed) as refused:
+            parse_payload(link, lenient=True)
+        assert refused.value.code == "code.crc"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 
@@ -77,8 +78,25 @@ def test_eci_stands_only_where_a_character_needs_it() -> None:
     assert opened(image.png_bytes("é" * 6, module_px=1)).width == 21 + 8
 
 
-def test_svg_and_terminal_hold_the_same_symbol() -> None:
-    assert image.svg_text(TEXT).startswith("<?xml") and 'fill="#fff"' in image.svg_text(TEXT)
+def test_svg_draws_the_symbol_in_its_quiet_zone() -> None:
+    svg = image.svg_text(TEXT, module_px=8)
+    rows = image.dark_modules(TEXT)
+    side = len(rows) + 2 * image.QUIET_ZONE_MODULES
+    assert svg.startswith("<?xml") and 'fill="#fff"' in svg and f'width="{side * 8}"' in svg
+    sheet = Image.new("L", (side, side), 255)
+    x, y = 0.0, 0.0
+    (lines,) = re.findall(r'<path [^>]*class="qrline"[^>]* d="([^"]*)"', svg)
+    for command, numbers in re.findall(r"([Mmh])([^Mmh]*)", lines):
+        steps = [float(number) for number in numbers.split()]
+        if command == "h":  # a run of dark modules: a line one module thick
+            sheet.paste(0, (int(x), int(y), int(x + steps[0]), int(y) + 1))
+            x += steps[0]
+        else:
+            x, y = (steps[0], steps[1]) if command == "M" else (x + steps[0], y + steps[1])
+    assert image.read_one(saved(sheet.resize((side * 8, side * 8), Image.Resampling.NEAREST), "PNG")) == TEXT
+
+
+def test_the_terminal_shows_the_same_symbol() -> None:
     rows = image.terminal_text(TEXT).splitlines()
     pixels = {"█": (255, 255), "▀": (255, 0), "▄": (0, 255), " ": (0, 0)}
     width = len(rows[0])
