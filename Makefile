@@ -1,7 +1,7 @@
 # Onecode. Needs Python >= 3.11 with venv, make and git; everything else comes hash-locked into .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit process format docs lock clean
+.PHONY: help setup demo test lint types unit process test-crash bench format docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ LOCKER := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 setup: $(DEV) ## Make .venv with everything for work on the project
 
@@ -38,6 +38,12 @@ process: $(DEV) ## Tests that start real processes, one at a time
 		$(BIN)/python -m pytest $(wildcard $(SERIAL)); \
 	else echo 'no process tests yet'; fi
 
+test-crash: $(DEV) ## 50 kills of random processes under load instead of 10 (ONECODE_CRASH_SEED=n repeats a run)
+	ONECODE_CRASH_ROUNDS=$${ONECODE_CRASH_ROUNDS:-50} $(BIN)/python -m pytest -s tests/integration/test_kill.py
+
+bench: $(RUNTIME) ## Measure on this machine: tables, and build/bench.json (docs/performance.md; more: BENCH=--full)
+	$(BIN)/python -m bench $(BENCH)
+
 format: $(DEV) ## Let ruff format and fix the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -45,6 +51,8 @@ format: $(DEV) ## Let ruff format and fix the code
 docs: $(DEV) ## Write the generated pages under docs/
 	$(BIN)/python scripts/error_catalogue.py
 	$(BIN)/python scripts/spec_tables.py
+	$(BIN)/python scripts/openapi_platform.py
+	$(BIN)/python scripts/openapi_node.py
 	$(BIN)/python scripts/line_count.py
 
 lock: $(DEV) ## Resolve pyproject.toml again into both lock files

@@ -1,0 +1,1 @@
+"""Measurements of Onecode on one machine: `make bench`, docs/performance.md."""
