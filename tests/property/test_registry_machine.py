@@ -14,6 +14,7 @@ from onecode.code.identity import recovery_hash
 from onecode.proof.governance import DAY_MS, DEFAULT_PARAMETERS
 from onecode.proof.leaves import LinkList
 from onecode.registry.results import Result
+from onecode.registry.rules_records import VERSION_AHEAD_MAX
 from onecode.registry.store import Table, envelope_key, link_key
 from onecode.registry.transactions import (
     Birth,
@@ -131,7 +132,7 @@ class Registry(RuleBasedStateMachine):
         merchant=which,
         platform=which,
         service=service_names,
-        offset=st.sampled_from((0, 0, 0, 0, 1, -1)),
+        offset=st.sampled_from((0, 0, 0, 0, 1, -1, VERSION_AHEAD_MAX - 1, VERSION_AHEAD_MAX)),
         by=st.sampled_from(("controller", "controller", "recovery", "none", "old", "thief")),
         with_birth=st.sampled_from((True, True, True, False)),
     )
@@ -184,7 +185,7 @@ class Registry(RuleBasedStateMachine):
             expected = OK if version == right else Result.VERSION
         elif known is not None and known.frozen_until is not None and self.world.time_ms < known.frozen_until:
             expected = Result.MERCHANT_FROZEN
-        elif version != right:
+        elif not floor < version <= floor + VERSION_AHEAD_MAX:
             expected = Result.VERSION
         elif signed_by == "none":
             expected = Result.CONSENT_MISSING

@@ -33,8 +33,11 @@ def _fixed(data: bytes, size: int) -> bytes:
 
 
 def seal_to(public_key: bytes, plain: bytes, info: bytes) -> bytes:
-    """HPKE seal to an X25519 public key."""
-    return bytes(_SUITE.encrypt(plain, X25519PublicKey.from_public_bytes(public_key), info=info))
+    """HPKE seal to an X25519 public key; `Untrusted` for a point of small order, with which nothing stays secret."""
+    try:
+        return bytes(_SUITE.encrypt(plain, X25519PublicKey.from_public_bytes(public_key), info=info))
+    except ValueError:
+        raise Untrusted("seal.key", "nothing can be sealed to this X25519 key; use another one", field="key") from None
 
 
 def open_with(private_key: X25519PrivateKey, sealed: bytes, info: bytes) -> bytes:

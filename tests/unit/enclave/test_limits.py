@@ -9,8 +9,10 @@ import pytest
 from chain_world import DAY_MS, NOW_MS, World, make_record
 from onecode.enclave import core
 from onecode.enclave.core import Enclave
+from onecode.enclave.frames import PlatformsPart
 from onecode.errors import Malformed
 from onecode.proof.leaves import KeyState, Role
+from onecode.proof.map import Section
 from onecode.query.messages import MatchMode, Result
 from onecode.query.sealing import build_query
 from onecode.wire import sha256
@@ -122,3 +124,42 @@ def test_the_time_window_is_inclusive(world: World) -> None:
         assert ask(world, enclave, number, time_ms + away_ms, time_ms=time_ms).refusal is None
         beyond = time_ms + away_ms + (1 if away_ms > 0 else -1)
         assert ask(world, enclave, 10 + number, beyond, time_ms=time_ms).refusal == "query.time"
+
+
+def test_it_keeps_no_more_platforms_ahead_than_a_network_has(world: World) -> None:
+    enclave = world.ready_enclave()
+    given, root = world.proven_platforms()[0], sha256(b"a root to come")
+    many = [dataclasses.replace(given, platform=sha256(f"{number}".encode())[:20]) for number in range(1001)]
+    enclave.accept_platforms(PlatformsPart(root=root, platforms=tuple(many[:999])))
+    enclave.accept_platforms(PlatformsPart(root=root, platforms=tuple(many[999:1000])))
+    assert len(enclave._ahead[root]) == 1000
+    with pytest.raises(Malformed) as caught:
+        enclave.accept_platforms(PlatformsPart(root=root, platforms=tuple(many[1000:])))
+    assert caught.value.code == "enclave.platforms_many"
+    assert root not in enclave._ahead
+
+
+def test_platforms_that_came_ahead_count_with_their_header(world: World) -> None:
+    enclave = world.enclave()
+    update = world.header_update()
+    first, second = update.platforms or ()
+    enclave.accept_platforms(PlatformsPart(root=update.roots.root(Section.PLATFORMS), platforms=(first,)))
+    enclave.accept_header(dataclasses.replace(update, platforms=(second,)), NOW_MS)
+    assert set(enclave._known[10].platforms) == {world.a.id, world.b.id}
+
+
+def test_a_worker_with_another_header_of_the_bound_height_begins_again(world: World) -> None:
+    """Its parent's evidence bound the true header 10; the worker was shown another one, signed by all."""
+    false = World()
+    false.leaves[false.c.id] = false.c.leaf()
+    worker, parent = world.enclave("same"), world.enclave("same")
+    true = world.header_update()
+    worker.accept_header(false.header_update(), NOW_MS)
+    parent.accept_header(true, NOW_MS)
+    service = world.key_service(world.a)
+    request = world.release_request(parent, service, true)
+    claims = service.appraise_request(request, world.policy.encoded(), NOW_MS)
+    worker.hold(parent.accept_grant(service.make_grant(request, claims, world.a.epoch_keys, NOW_MS)[0], NOW_MS))
+    assert (worker.status().height, worker._known) == (0, {})
+    worker.accept_header(true, NOW_MS)
+    assert worker._known[10].header.header_hash == parent._known[10].header.header_hash

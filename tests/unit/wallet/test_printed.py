@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 
 from chain_world import make_record
-from onecode.code.reading import Code, parse_code
+from onecode.code.reading import Code, ForeignCode, parse_code
 from onecode.record.payment import PaymentTerms, parse_terms
 from onecode.wallet.printed import find_differences
-from simulator.world import STATIC
+from simulator.world import STATIC, foreign
 
 RECORD = make_record(b"p" * 20)
 TERMS: PaymentTerms = parse_terms(RECORD.terms)
@@ -55,3 +55,13 @@ def test_each_difference_has_its_own_code() -> None:
 
 def test_a_category_that_the_label_leaves_open_does_not_differ() -> None:
     assert found(mcc="0000") == []
+
+
+def test_a_label_of_another_scheme_is_compared_in_the_same_way() -> None:
+    code = parse_code(foreign("SHOP-1"), prefix="oc")
+    assert isinstance(code, ForeignCode)
+    other = dataclasses.replace(code, name="Somebody", mcc="5411", country="AT", currency="756")
+    differences = find_differences(other, RECORD, TERMS)
+    assert [one.code for one in differences] == ["differs.name", "differs.mcc", "differs.country", "differs.currency"]
+    same = dataclasses.replace(code, name=RECORD.display_name, mcc=RECORD.mcc, country=RECORD.country, currency=None)
+    assert find_differences(same, RECORD, TERMS) == ()
