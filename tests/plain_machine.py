@@ -52,6 +52,9 @@ class PlainMachine:
     def check(self, transaction: bytes, time_ms: int) -> Result:
         return self._run([transaction])[0][0].code
 
+    def judge(self, height: int, time_ms: int, candidates: Sequence[bytes]) -> list[TransactionResult]:
+        return self._run(candidates)[0]
+
     def prepare(self, height: int, time_ms: int, candidates: Sequence[bytes], bytes_max: int) -> list[bytes]:
         results, _ = self._run(candidates)
         kept = [tx for tx, result in zip(candidates, results, strict=True) if result.code in (0, FAILED)]

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -231,6 +232,7 @@ class Network:
             "enclave_config": "enclave.json",
             "heartbeat_ms": 500,
             "relay_poll_ms": 100,
+            "relay_private_addresses": True,
             "restart_delay_ms_min": 100,
             "store_map_bytes": 1 << 30,
         } | options
@@ -273,6 +275,7 @@ class Network:
             "node_id": "node-1",
             "socket": str(self.directory / "data" / "enclave.sock"),
             "vendor_key": str(self.directory / "vendor.key"),
+            "workers": self.config.get("enclave_workers", 1),
         }
         new = self.directory / "enclave.new"
         new.write_text(json.dumps(enclave))
@@ -345,6 +348,23 @@ class Network:
         assert response.status_code == 200, response.text
         answer = parse(Answer, response.content)
         return given, secret, answer, open_result(CHAIN_ID, answer.sealed, secret.reply_key, sha256(query.clear))
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def start(directory: Path, **options: Any) -> Network:
+    first, second = free_ports(2)
+    network = Network(directory, (first, second), **options)
+    network.start()
+    return network
 
 
 def alive(pid: int) -> bool:

@@ -27,6 +27,7 @@ from integration.node_network import (
     alive,
     key,
     now_ms,
+    start,
     wait_until,
 )
 from onecode.proof.governance import ENCLAVE_POLICY_KEY, EnclavePolicy
@@ -35,29 +36,12 @@ from onecode.proof.light import Trust, VerifiedHeader, require_fresh, trusted_st
 from onecode.proof.map import Section, verify_absence, verify_presence, verify_roots
 from onecode.query.messages import Alias, HeaderView, LeafView, MemberView, NetworkView, Query
 from onecode.query.requests import member_header
-from onecode.query.verify import verify_enclave, verify_platforms, verify_records, verify_state
+from onecode.query.verify import verify_enclave, verify_platforms, verify_policy, verify_records, verify_state
 from onecode.registry.transactions import Kind, PlatformEpoch, RecordPublish
 from onecode.schema import parse
 from onecode.wire import SigningKey
 
 NOODLES = Merchant("noodles")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def start(directory: Path, **options: Any) -> Network:
-    first, second = free_ports(2)
-    network = Network(directory, (first, second), **options)
-    network.start()
-    return network
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +81,12 @@ def test_the_network_view_is_proven(network: Network) -> None:
     verify_roots(view.roots, verified(view).header.app_hash)
     platforms = verify_platforms(view.platforms, view.roots, {})
     assert {leaf.name for leaf in platforms.values()} == {"A", "B"}
-    for platform in (network.a, network.b):
-        assert verify_enclave(view.enclaves[0], view.roots, platform.id, now_ms()).node_id == "node-1"
+    policy = verify_policy(view.roots, view.policy, view.policy_proof)
+    attested = {given.platform: given for given in view.enclaves}
+    assert attested.keys() == {network.a.id, network.b.id}
+    for platform, given in attested.items():
+        leaf = verify_enclave(given, view.roots, platform, policy, now_ms(), now_ms())
+        assert leaf.node_id == "node-1"
 
 
 def test_headers_by_height(network: Network) -> None:

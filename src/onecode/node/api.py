@@ -1,22 +1,32 @@
-"""The node's HTTP API under /v1: reads of the newest provable state, queries to the enclave, transactions."""
+"""The node's HTTP API under /v1: one table of routes, queries to the enclave, reads of the newest provable state."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
 
-import onecode
-from onecode.attest.evidence import SIMULATED_KINDS
-from onecode.enclave.frames import EnclaveStatus
 from onecode.errors import Malformed, OnecodeError, Unreachable, Untrusted
-from onecode.node.child import now_ms
 from onecode.node.config import NodeConfig
+from onecode.node.described import DESCRIBED
 from onecode.node.enclave_port import EnclavePort, enclave_down
 from onecode.node.link import Link
-from onecode.node.routes import CBOR, Reply, Request, Response, Router, internal, json_response, problem
+from onecode.node.members import Members
+from onecode.node.metrics import Board, Meter, worker_families
+from onecode.node.operations import Operations, enclave_plain, writer_down
+from onecode.node.routes import (
+    CBOR,
+    Reply,
+    Request,
+    Response,
+    Router,
+    hex_bytes,
+    internal,
+    problem,
+    require_cbor,
+    uint,
+)
 from onecode.node.store import ReaderStore
-from onecode.node.submission import SUBMIT, Submission, Submitted, Wait, refused, result_name, submitted_plain
+from onecode.node.transactions import Transactions
 from onecode.node.view import (
     Found,
     Head,
@@ -26,24 +36,19 @@ from onecode.node.view import (
     header_view_bytes,
     leaf_view_bytes,
     load_head,
-    member_view_bytes,
     network_view_bytes,
     state_mark,
 )
-from onecode.proof.leaves import ID, SERVICE
-from onecode.proof.light import Trust, trusted_state, verify_header
 from onecode.proof.map import Section
 from onecode.query.messages import PROTOCOL, QUERY_BYTES_MAX, ClearQuery, HeaderView, Query
-from onecode.query.requests import MEMBER_HEADER, parse_member, verify_member
 from onecode.registry.store import Reader
-from onecode.registry.transactions import TRANSACTION_BYTES_MAX
 from onecode.schema import parse
 
-API_VERSION = 1
+__all__ = ["NodeApi", "enclave_plain", "writer_down"]
+
 PUBLIC_SECTIONS = (Section.PLATFORMS, Section.GOVERNANCE, Section.ENCLAVES, Section.COUNTERS)
-HEADER_AGE_MS_MAX = 30_000  # by which a wallet still takes an answer
 QUERY_ATTEMPTS = 10  # heights that may pass by before a query is refused as busy
-STATUS_TIMEOUT_S = 1.0
+QUERY_ROUTE = ("POST", "/v1/query")
 
 
 class NodeApi:
@@ -53,23 +58,54 @@ class NodeApi:
         self._config = config
         self._store = store
         self._ports = ports
-        self._writer = writer
         self._head: Head | None = None
         self._mark = b""
         self._turn = 0
-        self._signed_ms: tuple[int, int] = (0, 0)  # height, when its header was signed
+        self._changed = asyncio.Event()
+        self._members = Members(config, store, self.look, self._wait_for_change)
+        self._operations = Operations(config, store, ports, writer, self.look)
+        self._transactions = Transactions(store, writer)
+        self._meter: Meter | None = None
+        self._router = self._routes()
 
     def router(self) -> Router:
+        return self._router
+
+    def meter(self, number: int) -> Meter:
+        """What counts this worker's answers, in the file of its number."""
+        families = worker_families(self._router.labels)
+        board = Board(families, self._config.worker_boards[number])
+        self._operations.board = board
+        timed = next(place for place, (*route, _) in enumerate(self._router.routes) if tuple(route) == QUERY_ROUTE)
+        self._meter = Meter(board, timed)
+        return self._meter
+
+    def _routes(self) -> Router:
         router = Router()
-        router.add("POST", "/v1/query", self.query)
-        router.add("GET", "/v1/network", self.network)
-        router.add("GET", "/v1/headers/latest", self.latest_header)
-        router.add("GET", "/v1/headers/{height}", self.header)
-        router.add("GET", "/v1/leaves/{section}/{key}", self.leaf)
-        router.add("GET", "/v1/members/merchants/{merchant}", self.member_merchant)
-        router.add("GET", "/v1/health", self.health)
-        router.add_async("GET", "/v1/status", self.status)
-        router.add_async("POST", "/v1/transactions", self.transaction)
+        members, operations, transactions = self._members, self._operations, self._transactions
+        handlers = {
+            QUERY_ROUTE: self.query,
+            ("GET", "/v1/network"): self.network,
+            ("GET", "/v1/network.json"): operations.network,
+            ("GET", "/v1/headers/latest"): self.latest_header,
+            ("GET", "/v1/headers/{height}"): self.header,
+            ("GET", "/v1/leaves/{section}/{key}"): self.leaf,
+            ("GET", "/v1/transactions/{hash}"): lambda request, reply: reply(transactions.look_up(request)),
+            ("GET", "/v1/members/merchants/{merchant}"): members.merchant,
+            ("GET", "/v1/members/blocks/{height}"): members.block,
+            ("GET", "/v1/members/events"): members.events,
+            ("GET", "/v1/health"): operations.health,
+            ("GET", "/v1/metrics"): operations.metrics,
+            ("GET", "/v1/openapi.json"): operations.openapi,
+        }
+        for (method, pattern), handler in handlers.items():
+            router.add(method, pattern, handler, DESCRIBED[method, pattern])
+        for method, pattern, waiting in (
+            ("GET", "/v1/status", operations.status),
+            ("POST", "/v1/transactions", transactions.submit),
+        ):
+            router.add_async(method, pattern, waiting, DESCRIBED[method, pattern])
+        operations.describe(router)
         return router
 
     # --- the newest state
@@ -80,20 +116,35 @@ class NodeApi:
         if self._head is None or mark != self._mark:
             self._head = load_head(reader, self._head)
             self._mark = mark
+            self._changed.set()
+            self._changed = asyncio.Event()
         for port in self._ports:
             port.follow(self._head)
         return self._head
 
-    def poll(self) -> None:
-        """Notice a newer state without being asked."""
+    def poll(self, connections: int = 0) -> None:
+        """Notice a newer state without being asked, and note what is under way."""
         with self._store.snapshot() as reader:
             self.look(reader)
+        if self._meter is not None:
+            board = self._meter.board
+            board.set(board.place("queries_in_flight"), sum(port.link.in_flight for port in self._ports))
+            board.set(board.place("streams"), self._members.streams)
+            board.set(board.place("connections"), connections)
+
+    async def _wait_for_change(self, timeout_s: float) -> bool:
+        """Whether a newer state came in time."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
 
     # --- queries
 
     def query(self, request: Request, reply: Reply) -> None:
         """Hand a query with what the chain says to the enclave; its sealed result goes back with the proofs."""
-        _require_cbor(request)
+        require_cbor(request)
         query = parse(Query, request.body, size_max=QUERY_BYTES_MAX, path="query")
         clear = parse(ClearQuery, query.clear, path="query.clear")
         if clear.protocol != PROTOCOL:
@@ -126,7 +177,9 @@ class NodeApi:
             if error is not None:
                 raise error
             if not attempts:
-                raise Unreachable("node.busy", "the node has all it can do: ask again or another one")
+                raise Unreachable(
+                    "node.busy", "the node has all it can do: ask again or another one", retry_after_ms=1_000
+                )
             self._ask(raw, clear, reply, attempts)
         except OnecodeError as refusal:
             reply(problem(refusal))
@@ -155,11 +208,9 @@ class NodeApi:
         reply(Response(200, HeaderView(header=head.signed, validators=head.validator_set).encoded(), CBOR))
 
     def header(self, request: Request, reply: Reply) -> None:
-        text = request.parameters["height"]
-        if not text.isascii() or not text.isdecimal() or len(text) > 18:
-            raise Malformed("http.parameter", "a height is a decimal number", field="height")
+        height = uint(request.parameters["height"], "height")
         with self._store.snapshot() as reader:
-            body = header_view_bytes(reader, int(text))
+            body = header_view_bytes(reader, height)
         reply(Response(200, body, CBOR))
 
     def leaf(self, request: Request, reply: Reply) -> None:
@@ -167,123 +218,13 @@ class NodeApi:
         section = next((section for section in Section if section.name.lower() == name), None)
         if section is None:
             raise Malformed("http.parameter", "there is no such section of the map", field="section", status=404)
-        key = _hex(request.parameters["key"], "key", 1, 1024)
+        key = hex_bytes(request.parameters["key"], "key", 1, 1024)
         with self._store.snapshot() as reader:
             head = self.look(reader)
             if section not in PUBLIC_SECTIONS:
-                self._require_member(request, head)
+                self._members.require(request, reader, head)
             body = leaf_view_bytes(reader, head, section, key)
         reply(Response(200, body, CBOR))
-
-    def member_merchant(self, request: Request, reply: Reply) -> None:
-        merchant = ID.load(_hex(request.parameters["merchant"], "merchant", 20, 20), "merchant")
-        service = SERVICE.load(request.query("service") or "pay", "service")
-        with self._store.snapshot() as reader:
-            head = self.look(reader)
-            self._require_member(request, head)
-            body = member_view_bytes(reader, head, merchant, service)
-        reply(Response(200, body, CBOR))
-
-    def _require_member(self, request: Request, head: Head) -> bytes:
-        """The platform that signed the request with one of its keys on chain."""
-        header = request.headers.get(MEMBER_HEADER)
-        if header is None:
-            raise Untrusted("request.member", "members only: sign the request as docs/spec says", field=MEMBER_HEADER)
-        proof = parse_member(header)
-        leaf = head.leaves.get(proof.platform)
-        if leaf is None:
-            raise Untrusted("request.platform", "no such platform is on chain", field=MEMBER_HEADER)
-        return verify_member(self._config.chain_id, proof, leaf, request.method, request.target, request.body, now_ms())
-
-    # --- transactions
-
-    async def transaction(self, request: Request) -> Response:
-        """Hand a transaction to the writer and wait as long as was asked for."""
-        _require_cbor(request)
-        if not 1 <= len(request.body) <= TRANSACTION_BYTES_MAX:
-            raise Malformed(
-                "transaction.size", f"a transaction has 1 to {TRANSACTION_BYTES_MAX} bytes", field="body", status=413
-            )
-        name = request.query("wait") or "decided"
-        wait = next((wait for wait in Wait if wait.name.lower() == name), None)
-        if wait is None:
-            raise Malformed("http.parameter", "wait is decided, proven or none", field="wait")
-        submission = Submission(transaction=request.body, wait=wait).encoded()
-        submitted = parse(Submitted, await self._writer.call(SUBMIT, submission), path="submitted")
-        error = refused(submitted)
-        if error is not None and submitted.code is not None:
-            return problem(error, {"result": result_name(submitted.code), "result_code": submitted.code})
-        return json_response(200, submitted_plain(submitted))
-
-    # --- what an operator looks at
-
-    def health(self, request: Request, reply: Reply) -> None:
-        """200 while wallets get fresh answers here."""
-        with self._store.snapshot() as reader:
-            head = self.look(reader)
-        age_ms = now_ms() - self._when_signed(head)
-        if age_ms > HEADER_AGE_MS_MAX:
-            raise Unreachable("node.stale", f"the newest header is {age_ms} ms old: does the chain make blocks?")
-        if self._ports and not any(port.up for port in self._ports):
-            raise enclave_down()
-        if not self._writer.up:
-            raise writer_down()
-        reply(json_response(200, {"healthy": True, "height": head.height, "header_age_ms": age_ms}))
-
-    async def status(self, request: Request) -> Response:
-        with self._store.snapshot() as reader:
-            head = self.look(reader)
-        enclaves = await asyncio.gather(*map(self._enclave_status, self._ports[:1]))
-        return json_response(
-            200,
-            {
-                "chain_id": self._config.chain_id,
-                "node_id": self._config.node_id,
-                "engine": self._config.engine,
-                "height": head.height,
-                "header_age_ms": now_ms() - self._when_signed(head),
-                "platforms": len(head.platforms),
-                "writer": {"up": self._writer.up, "in_flight": self._writer.in_flight},
-                "enclave": enclaves[0] if enclaves else None,
-                "versions": {"onecode": onecode.__version__, "api": API_VERSION, "query_protocol": PROTOCOL},
-            },
-        )
-
-    async def _enclave_status(self, port: EnclavePort) -> dict[str, Any]:
-        try:
-            status = await asyncio.wait_for(port.fetch_status(), STATUS_TIMEOUT_S)
-        except (OnecodeError, TimeoutError):
-            return {"up": False}
-        return {"up": True, "in_flight": sum(port.link.in_flight for port in self._ports), **enclave_plain(status)}
-
-    def _when_signed(self, head: Head) -> int:
-        """When the head's header was signed; verified from its own commit, once for each height."""
-        height, signed_ms = self._signed_ms
-        if height != head.height:
-            trust = Trust(trusted_state(head.signed.header, head.validator_set))
-            signed_ms = verify_header(head.signed, head.validator_set, trust, now_ms()).signed_ms
-            self._signed_ms = (head.height, signed_ms)
-        return signed_ms
-
-
-def enclave_plain(status: EnclaveStatus) -> dict[str, Any]:
-    """An enclave's status for JSON. `simulated` says that its evidence proves nothing about memory."""
-    return {
-        "query_key": status.query_key.hex(),
-        "kind": status.kind,
-        "simulated": status.kind in SIMULATED_KINDS,
-        "measurement": status.measurement.hex(),
-        "node_id": status.node_id,
-        "height": status.height,
-        "leases": [
-            {"platform": one.platform.hex(), "expires_ms": one.expires_ms, "openings_left": one.openings_left}
-            for one in status.leases
-        ],
-    }
-
-
-def writer_down() -> OnecodeError:
-    return Unreachable("node.writer_down", "the node's writer does not run: ask again or another node")
 
 
 def _answer(clear: ClearQuery, head: Head, found: Found, reply: Reply, sealed: bytes | OnecodeError) -> None:
@@ -292,19 +233,3 @@ def _answer(clear: ClearQuery, head: Head, found: Found, reply: Reply, sealed: b
         reply(problem(sealed))
     else:
         reply(Response(200, answer_bytes(clear, head, found, sealed), CBOR))
-
-
-def _require_cbor(request: Request) -> None:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/cbor":
-        raise Malformed("http.media_type", "send the body as application/cbor", field="content-type", status=415)
-
-
-def _hex(text: str, field: str, least: int, most: int) -> bytes:
-    """Bytes in lower-case hex, of a length from `least` to `most`."""
-    try:
-        raw = bytes.fromhex(text)
-    except ValueError:
-        raw = b""
-    if raw.hex() != text or not least <= len(raw) <= most:
-        raise Malformed("http.parameter", f"{field} is lower-case hex of {least} to {most} bytes", field=field)
-    return raw

@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+BEAT_S = 0.5
 
 
 def now_ms() -> int:
@@ -24,6 +26,15 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before the kernel was asked
         sys.exit(1)
+
+
+async def keep_beating() -> None:
+    """Show the parent for ever that this process moves. A parent that does not read loses only these."""
+    os.set_blocking(sys.stdout.fileno(), False)
+    while True:
+        with suppress(BlockingIOError):
+            os.write(sys.stdout.fileno(), b"{}\n")
+        await asyncio.sleep(BEAT_S)
 
 
 def say_ready(**more: Any) -> None:

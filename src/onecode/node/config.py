@@ -13,6 +13,7 @@ from onecode.node.store import StoreConfig
 from onecode.wire import CHAIN_ID_CHARS_MAX
 
 ENGINES = ("solo",)
+KEEP_BLOCKS_MIN = 100
 SOCKET_PATH_BYTES_MAX = 107  # what Linux takes for a Unix socket
 
 
@@ -34,6 +35,7 @@ class NodeConfig:
     enclave_workers: int = 1
     heartbeat_ms: int = 10_000
     store_map_bytes: int = 64 << 30
+    keep_blocks: int = 1_000_000
 
     body_bytes_max: int = 524_288
     request_timeout_ms: int = 10_000
@@ -41,6 +43,9 @@ class NodeConfig:
     connections_max: int = 1_000
     address_requests_per_s: int = 500
     address_burst: int = 1_000
+    address_connections_max: int = 256
+    streams_max: int = 64
+    stream_ms_max: int = 3_600_000
 
     queries_in_flight_max: int = 512
     enclave_timeout_ms: int = 5_000
@@ -51,11 +56,13 @@ class NodeConfig:
     relay_poll_ms: int = 1_000
     relay_timeout_ms: int = 10_000
     relay_retry_ms_max: int = 30_000
+    relay_private_addresses: bool = False
 
     restart_delay_ms_min: int = 200
     restart_delay_ms_max: int = 10_000
     start_timeout_ms: int = 30_000
     stop_grace_ms: int = 5_000
+    hung_timeout_ms: int = 10_000
 
     @property
     def store_path(self) -> Path:
@@ -64,6 +71,16 @@ class NodeConfig:
     @property
     def submission_socket(self) -> Path:
         return self.data_dir / "writer.sock"
+
+    @property
+    def boards_path(self) -> Path:
+        """Where the processes keep their counters."""
+        return self.data_dir / "metrics"
+
+    @property
+    def worker_boards(self) -> list[Path]:
+        """The counters of the query workers, by their numbers."""
+        return [self.boards_path / f"worker-{number}" for number in range(self.workers)]
 
     @property
     def enclave_worker_paths(self) -> list[Path]:
@@ -83,6 +100,7 @@ class NodeConfig:
             connections_max=self.connections_max,
             address_requests_per_s=self.address_requests_per_s,
             address_burst=self.address_burst,
+            address_connections_max=self.address_connections_max,
         )
 
     def store_config(self) -> StoreConfig:
@@ -97,6 +115,8 @@ RANGES = {
     "store_map_bytes": (1 << 20, 1 << 46),
     "body_bytes_max": (16_384, 1 << 20),
     "address_requests_per_s": (0, 1 << 20),
+    "address_connections_max": (0, 1 << 20),
+    "keep_blocks": (0, 1 << 40),
 }
 
 
@@ -140,6 +160,10 @@ def _value(name: str, kind: str, value: Any, directory: Path) -> Any:
         if type(value) is not int or not least <= value <= greatest:
             raise _wrong(name, f"a whole number from {least} to {greatest}")
         return value
+    if kind == "bool":
+        if type(value) is not bool:
+            raise _wrong(name, "true or false")
+        return value
     if type(value) is not str or not value:
         raise _wrong(name, "a text that is not empty")
     return directory / value if kind.startswith("Path") else value
@@ -152,6 +176,8 @@ def _require_consistent(config: NodeConfig) -> None:
         raise _wrong("chain_id", f"at most {CHAIN_ID_CHARS_MAX} bytes")
     if len(config.node_id) > 64:
         raise _wrong("node_id", "at most 64 characters")
+    if 0 < config.keep_blocks < KEEP_BLOCKS_MIN:
+        raise _wrong("keep_blocks", f"0, which keeps all, or at least {KEEP_BLOCKS_MIN}")
     if config.restart_delay_ms_min > config.restart_delay_ms_max:
         raise _wrong("restart_delay_ms_min", "at most restart_delay_ms_max")
     for name, path in (("data_dir", config.submission_socket), ("enclave_socket", config.enclave_path)):

@@ -16,9 +16,10 @@ from pathlib import Path
 from onecode.enclave.frames import EnclaveStatus, FrameKind
 from onecode.errors import OnecodeError, Unreachable
 from onecode.node.link import Done, Link, LinkLimits
-from onecode.node.view import Head, header_update_bytes
+from onecode.node.view import Head, header_update_bytes, platform_parts, platforms_part_bytes
 from onecode.schema import parse
 
+PLATFORMS_PART_BYTES = 768 << 10  # leaves room in a frame for the largest header
 HEADER_RETRY_S = 1.0  # after the enclave refused a header, or did not say what it is
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,10 @@ def enclave_down() -> OnecodeError:
     return Unreachable(
         "node.enclave_down", "the node's enclave does not run: ask another node or again", retry_after_ms=1_000
     )
+
+
+def _ignore(reply: bytes | OnecodeError) -> None:
+    """A part that was refused shows when the header is."""
 
 
 def _behind() -> OnecodeError:
@@ -81,7 +86,10 @@ class EnclavePort:
             return
         with_platforms = head.platforms_root != self._told_platforms_root
         try:
-            update = header_update_bytes(head, with_platforms=with_platforms)
+            *ahead, last = platform_parts(head, PLATFORMS_PART_BYTES) if with_platforms else [[]]
+            for part in ahead:
+                self.link.send(FrameKind.PLATFORMS, platforms_part_bytes(head, part), _ignore)
+            update = header_update_bytes(head, with_platforms=with_platforms, part=last)
             self.link.send(FrameKind.HEADER, update, partial(self._told, head.height))
         except OnecodeError as error:
             log.warning("the enclave could not be told of height %d: %s", head.height, error)

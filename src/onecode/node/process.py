@@ -20,11 +20,13 @@ from typing import Any
 import httpx
 import uvloop
 
+from onecode.enclave.frames import FrameKind
 from onecode.errors import Malformed, Misconfigured, OnecodeError, Unreachable
 from onecode.node.child import die_with_parent, stop_event
 from onecode.node.config import NodeConfig, load_config
 from onecode.node.enclave_port import enclave_down
 from onecode.node.link import Link, LinkLimits
+from onecode.node.metrics import PROCESSES, SUPERVISOR, Board
 from onecode.node.producer import serve_writer
 from onecode.node.relay import Relay
 from onecode.node.store import open_reader
@@ -67,18 +69,22 @@ class Node:
         host = f"[{config.api_host}]" if ":" in config.api_host else config.api_host
         self._url = f"http://{host}:{port}"
         delays_ms = (config.restart_delay_ms_min, config.restart_delay_ms_max)
+        self._board = Board(SUPERVISOR, config.boards_path / "supervisor")
+        watched: dict[str, Any] = {
+            "hung_timeout_ms": config.hung_timeout_ms,
+            "on_change": self._write_state,
+            "count": self._count,
+        }
         own = [sys.executable, "-m", "onecode.node", str(config_path), "--parent", str(os.getpid())]
-        self._writer = Child("writer", [*own, "--role", "writer"], delays_ms, on_change=self._write_state)
+        self._writer = Child("writer", [*own, "--role", "writer"], delays_ms, **watched)
+        worker = [*own, "--role", "worker", "--port", str(port), "--number"]
         self._workers = [
-            Child("worker", [*own, "--role", "worker", "--port", str(port)], delays_ms, on_change=self._write_state)
-            for _ in range(config.workers)
+            Child("worker", [*worker, str(number)], delays_ms, **watched) for number in range(config.workers)
         ]
         self._enclave: Child | None = None
         if config.enclave_config is not None:
             enclave = [sys.executable, "-m", "onecode.enclave", str(config.enclave_config)]
-            self._enclave = Child(
-                "enclave", enclave, delays_ms, before=self._wait_for_enclave, on_change=self._write_state
-            )
+            self._enclave = Child("enclave", enclave, delays_ms, before=self._wait_for_enclave, **watched)
         self._ready = False
 
     def describe(self) -> dict[str, Any]:
@@ -95,6 +101,9 @@ class Node:
                 "enclave": self._enclave.pid if self._enclave is not None else None,
             },
         }
+
+    def _count(self, what: str, name: str) -> None:
+        self._board.add(self._board.place(what) + PROCESSES.index(name))
 
     def _write_state(self) -> None:
         path = self._config.data_dir / STATE_FILE
@@ -114,6 +123,8 @@ class Node:
         keeping = [asyncio.create_task(child.keep(), name=child.name) for child in children]
         if self._config.enclave_config is not None or self._config.enclave_socket is not None:
             keeping.append(asyncio.create_task(self._relay(), name="relay"))
+        if self._enclave is not None:
+            keeping.append(asyncio.create_task(self._watch_enclave(self._enclave), name="enclave watch"))
         starting = asyncio.create_task(self._start(children))
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -155,6 +166,22 @@ class Node:
         with suppress(OSError):
             (self._config.data_dir / STATE_FILE).unlink()
 
+    async def _watch_enclave(self, enclave: Child) -> None:
+        """The enclave says nothing by itself: ask each of its processes, so that one that hangs is noticed."""
+        limits = LinkLimits(RELAY_IN_FLIGHT_MAX, self._config.hung_timeout_ms)
+        paths = [self._config.enclave_path, *self._config.enclave_worker_paths]
+        links = [Link(path, limits, enclave_down) for path in paths]
+        for link in links:
+            link.start()
+        try:
+            while True:
+                await asyncio.sleep(min(1.0, self._config.hung_timeout_ms / 10_000))
+                with suppress(OnecodeError):
+                    await asyncio.gather(*(link.call(FrameKind.STATUS, b"") for link in links))
+                    enclave.beat()
+        finally:
+            await asyncio.gather(*(link.stop() for link in links))
+
     async def _relay(self) -> None:
         """Supply the enclave with keys, once there is a store to read."""
         await self._writer.ready.wait()
@@ -188,6 +215,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--role", choices=("writer", "worker"), help=argparse.SUPPRESS)  # how it starts its parts
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--number", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(given)
 
 
@@ -207,7 +235,7 @@ def main(given: list[str]) -> int:
         if arguments.role == "writer":
             uvloop.run(serve_writer(config))
         else:
-            uvloop.run(serve_worker(config, arguments.port or config.api_port))
+            uvloop.run(serve_worker(config, arguments.port or config.api_port, arguments.number))
     except OnecodeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -11,9 +11,11 @@ from typing import Any
 
 from onecode.enclave.frames import FrameKind, Refusal, unpack
 from onecode.errors import Malformed, Misconfigured, OnecodeError, Unreachable
-from onecode.node.child import now_ms, say_ready, stop_event
+from onecode.node.blocks import load_state
+from onecode.node.child import keep_beating, now_ms, say_ready, stop_event
 from onecode.node.config import NodeConfig
 from onecode.node.link import frame_bytes
+from onecode.node.metrics import WRITER, Board
 from onecode.node.solo import Included, Solo, SoloConfig
 from onecode.node.store import open_writer
 from onecode.node.submission import SUBMIT, Submission, Submitted, Wait
@@ -69,7 +71,8 @@ class Submissions(asyncio.Protocol):
 class SubmissionServer:
     """Takes transactions for `solo`. At most `in_flight_max` wait for a block at one time."""
 
-    def __init__(self, solo: Solo, in_flight_max: int) -> None:
+    def __init__(self, solo: Solo, in_flight_max: int, board: Board | None = None) -> None:
+        self._board = board or Board(WRITER)
         self._solo = solo
         self._in_flight_max = in_flight_max
         self._in_flight = 0
@@ -94,6 +97,7 @@ class SubmissionServer:
         hashed = sha256(submission.transaction)
         future = self._solo.enqueue(submission.transaction)
         self._in_flight += 1
+        self._measure()
         if submission.wait == Wait.NONE:
             reply(Submitted(hash=hashed, items=()))
             reply = None
@@ -101,9 +105,11 @@ class SubmissionServer:
 
     def _settle(self, hashed: bytes, done: Future[Included], reply: Any) -> None:
         self._in_flight -= 1
+        self._measure()
+        error = done.exception()
+        self._count(error, done)
         if reply is None:
             return
-        error = done.exception()
         if error is not None:
             known = isinstance(error, OnecodeError)
             reply(error if known else Misconfigured("node.failed", "the writer failed inside; see its log"))
@@ -112,6 +118,17 @@ class SubmissionServer:
         result = included.result
         items = tuple(int(code) for code in result.item_codes)
         reply(Submitted(hash=hashed, height=included.height, code=int(result.code), items=items))
+
+    def _count(self, error: BaseException | None, done: Future[Included]) -> None:
+        place = 3
+        if error is None:
+            included = done.result()
+            place = 2 if included.height is None else int(bool(included.result.code))
+        self._board.add(self._board.place("transactions_total") + place)
+
+    def _measure(self) -> None:
+        self._board.set(self._board.place("transactions_in_flight"), self._in_flight)
+        self._board.set(self._board.place("queue_length"), self._solo.queue_length)
 
 
 def load_key(path: Path) -> SigningKey:
@@ -152,22 +169,28 @@ async def serve_writer(config: NodeConfig) -> None:
     genesis = load_genesis(config, key)
     stop = stop_event()
     store = open_writer(config.store_path, config.store_config())
+    with store.snapshot() as snapshot:
+        height = load_state(snapshot).height
     solo = Solo(
         store=store,
-        application=Application(store, config.chain_id),
+        application=Application(store, config.chain_id, height=height),
         key=key,
         chain_id=config.chain_id,
         genesis=genesis,
         clock_ms=now_ms,
-        config=SoloConfig(heartbeat_ms=config.heartbeat_ms),
+        config=SoloConfig(heartbeat_ms=config.heartbeat_ms, keep_blocks=config.keep_blocks),
     )
     solo.start()
-    server = await SubmissionServer(solo, config.submissions_in_flight_max).start(config.submission_socket)
+    board = Board(WRITER, config.boards_path / "writer")
+    submissions = SubmissionServer(solo, config.submissions_in_flight_max, board)
+    server = await submissions.start(config.submission_socket)
     say_ready()
+    beating = asyncio.create_task(keep_beating())
     halted = asyncio.create_task(asyncio.to_thread(solo.wait))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({halted, stopped}, return_when=asyncio.FIRST_COMPLETED)
     server.close()
+    beating.cancel()
     await asyncio.to_thread(solo.stop)
     stopped.cancel()
     await halted

@@ -30,6 +30,7 @@ class SoloConfig:
     """heartbeat_ms: an empty block after so long without one, so that the newest header stays fresh.
     queue_max: transactions that may wait. block_transactions_max, block_bytes_max: what one block takes of them.
     attempts_max: blocks that a transaction may be left out of, for quotas, before it is refused as busy.
+    keep_blocks: heights that keep their block and header; 0 keeps all.
     """
 
     heartbeat_ms: int = 10_000
@@ -37,6 +38,7 @@ class SoloConfig:
     block_transactions_max: int = 2_000
     block_bytes_max: int = 4 << 20
     attempts_max: int = 10
+    keep_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Solo:
         `on_block` is called on the producer's thread with the height of each newest provable state; it must not block.
         """
         self._store = store
-        self._writer = BlockWriter(store, application)
+        self._writer = BlockWriter(store, application, config.keep_blocks)
         self._chain = SoloChain(self._writer, key, chain_id, clock_ms, config.block_bytes_max)
         self._genesis = genesis
         self._config = config
@@ -199,22 +201,26 @@ class Solo:
         """One block of what the application picks; the same bytes twice are one transaction with one result."""
         produced = self._chain.produce(list(dict.fromkeys(waiting.transaction for waiting in batch)))
         results = {} if produced is None else dict(zip(produced.transactions, produced.results, strict=True))
-        again: list[_Waiting] = []
+        left: list[_Waiting] = []
         for waiting in batch:
             result = results.get(waiting.transaction)
             if produced is not None and result is not None:
                 waiting.future.set_result(Included(produced.height, produced.time_ms, result))
-            elif self._may_wait(waiting):
-                again.append(replace(waiting, attempts=waiting.attempts + 1))
-        with self._queue.changed:
-            self._queue.waiting.extendleft(reversed(again))  # in their order, before those that came later
+            else:
+                left.append(waiting)
+        judged = self._chain.judge([waiting.transaction for waiting in left]) if left else []
+        again = [waiting for waiting, result in zip(left, judged, strict=True) if self._may_wait(waiting, result)]
+        with self._queue.changed:  # in their order, before those that came later
+            self._queue.waiting.extendleft(replace(waiting, attempts=waiting.attempts + 1) for waiting in again[::-1])
         return produced is not None
 
-    def _may_wait(self, waiting: _Waiting) -> bool:
-        """Whether a transaction that the application left out waits for another block; it is answered if not."""
-        code = self._chain.check(waiting.transaction)
-        if code and code != Result.QUOTA:
-            waiting.future.set_result(Included(None, None, TransactionResult(code)))
+    def _may_wait(self, waiting: _Waiting, result: TransactionResult) -> bool:
+        """Whether a transaction that the application left out waits for another block; it is answered if not.
+
+        `result` is what would become of it after the newest block, and after those that wait before it.
+        """
+        if result.code and result.code != Result.QUOTA:
+            waiting.future.set_result(Included(None, None, result))
         elif waiting.attempts >= self._config.attempts_max:
             waiting.future.set_exception(
                 Unreachable("solo.busy", "the signer's quota is used up: send it again later", status=429)
@@ -222,6 +228,11 @@ class Solo:
         else:
             return True
         return False
+
+    @property
+    def queue_length(self) -> int:
+        """Transactions that wait for a block; from any thread."""
+        return len(self._queue.waiting)
 
     def _announce(self) -> None:
         if self._on_block is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onecode.errors import Misconfigured
-from onecode.node.blocks import StoredHeader, result_data
+from onecode.node.blocks import StoredHeader
 from onecode.node.writer import BlockWriter
 from onecode.proof.header import (
     BlockId,
@@ -29,8 +29,8 @@ from onecode.proof.header import (
     vote_sign_bytes,
 )
 from onecode.proof.protobuf import bytes_field, message_field, timestamp, varint_field
+from onecode.proof.transaction import result_bytes
 from onecode.registry.application import BlockOutcome, TransactionResult
-from onecode.registry.results import Result
 from onecode.wire import SigningKey, sha256
 
 CHAIN_ID_PREFIX = "solo-"
@@ -119,10 +119,11 @@ class SoloChain:
         self._decide(outcome.app_hash, (), self._next_time_ns(), commit=True)
         return Produced(height, time_ms, transactions, tuple(outcome.results))
 
-    def check(self, transaction: bytes) -> Result:
-        """What would become of a transaction in the next block."""
+    def judge(self, candidates: Sequence[bytes]) -> list[TransactionResult]:
+        """What would become of each of `candidates` in the next block, after those before it."""
         self._execute_newest()
-        return self._writer.check(transaction, self._next_time_ns() // NANOS_PER_MS)
+        height, time_ns = self.newest.header.height + 1, self._next_time_ns()
+        return self._writer.judge(height, time_ns // NANOS_PER_MS, candidates)
 
     def _next_time_ns(self) -> int:
         return max(self._clock_ms() * NANOS_PER_MS, self.newest.header.time_ns + 1)
@@ -208,5 +209,5 @@ def consensus_hash(block_bytes_max: int) -> bytes:
 
 
 def results_hash(results: Sequence[TransactionResult]) -> bytes:
-    """Merkle root of the results (code and `result_data`, no gas), as the next header names it."""
-    return merkle_root([varint_field(1, result.code) + bytes_field(2, result_data(result)) for result in results])
+    """Merkle root of the results (`result_bytes`), as the next header names it."""
+    return merkle_root([result_bytes(result.code, result.item_codes) for result in results])

@@ -86,6 +86,11 @@ class ReaderStore:
         finally:
             os.close(file)
 
+    def room(self) -> tuple[int, int]:
+        """The most that the store can hold, and how much of it is or was in use, in bytes."""
+        info, page = self._environment.info(), self._environment.stat()["psize"]
+        return int(info["map_size"]), (int(info["last_pgno"]) + 1) * int(page)
+
     def close(self) -> None:
         """Close the environment; no snapshot may be open."""
         self._environment.close()

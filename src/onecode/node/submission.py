@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -16,7 +17,8 @@ _RESULTS = {int(result): result for result in Result}
 
 
 class Wait(IntEnum):
-    """Until when an answer waits. `solo` proves what it decides in the same step."""
+    """Until when an answer waits: until the transaction is in a block, or until the next header proves that. `solo`
+    proves what it decides in the same step."""
 
     NONE = 0
     DECIDED = 1
@@ -52,8 +54,13 @@ def submitted_plain(submitted: Submitted) -> dict[str, Any]:
         "height": submitted.height,
         "code": code,
         "name": None if code is None else result_name(code),
-        "items": [{"code": one, "name": result_name(one)} for one in submitted.items],
+        "items": items_plain(submitted.items),
     }
+
+
+def items_plain(items: Sequence[int]) -> list[dict[str, Any]]:
+    """Codes and names of a batch's items, in the batch's order."""
+    return [{"code": one, "name": result_name(one)} for one in items]
 
 
 def refused(submitted: Submitted) -> OnecodeError | None:

@@ -13,7 +13,7 @@ from onecode.errors import Declined, Malformed, Misconfigured, Unreachable
 from onecode.node.blocks import STATE_KEY, load_header, load_proven
 from onecode.proof.governance import ENCLAVE_POLICY_KEY, PLATFORMS_KEY, PlatformsLeaf
 from onecode.proof.header import SignedHeader, ValidatorSet
-from onecode.proof.leaves import AliasLeaf, PlatformLeaf, alias_key
+from onecode.proof.leaves import AliasLeaf, PlatformLeaf, alias_key, enclave_key
 from onecode.proof.map import PathProof, Section, SectionRoots
 from onecode.query.messages import ClearQuery, HeaderView
 from onecode.registry.map import load, prove, section_roots
@@ -59,7 +59,8 @@ class Head:
     platforms_root: bytes
     platforms: dict[bytes, bytes]
     leaves: dict[bytes, PlatformLeaf]
-    policy: bytes  # the policy and its proof, as HeaderUpdate has them
+    policy: bytes  # the enclave policy and its proof, each as an encoded value
+    policy_proof: bytes
 
     @property
     def public(self) -> list[tuple[int, bytes]]:
@@ -107,7 +108,8 @@ def load_head(reader: Reader, before: Head | None = None) -> Head:
         platforms_root=platforms_root,
         platforms=platforms,
         leaves=leaves,
-        policy=b"\x05%s\x06%s" % (encode(policy), policy_proof),
+        policy=encode(policy),
+        policy_proof=policy_proof,
     )
 
 
@@ -200,17 +202,37 @@ def answer_bytes(clear: ClearQuery, head: Head, found: Found, sealed: bytes) -> 
     return raw_map(parts)
 
 
-def header_update_bytes(head: Head, *, with_platforms: bool) -> bytes:
-    """An encoded `HeaderUpdate` for the enclave."""
+def platform_parts(head: Head, part_bytes_max: int) -> list[list[bytes]]:
+    """All platforms with their proofs, encoded, in lists of at most so many bytes; at least one list."""
+    parts: list[list[bytes]] = [[]]
+    size = 0
+    for platform in head.platforms.values():
+        size += len(platform)
+        if size > part_bytes_max and parts[-1]:
+            parts.append([])
+            size = len(platform)
+        parts[-1].append(platform)
+    return parts
+
+
+def platforms_part_bytes(head: Head, part: Sequence[bytes]) -> bytes:
+    """An encoded `PlatformsPart` for the enclave."""
+    return raw_map([(1, encode(head.platforms_root)), (2, raw_list(part))])
+
+
+def header_update_bytes(head: Head, *, with_platforms: bool, part: Sequence[bytes] | None = None) -> bytes:
+    """An encoded `HeaderUpdate` for the enclave: with all platforms, or with the last `part` of them."""
     count = 6 if with_platforms else 5
-    platforms = b"\x04" + raw_list(list(head.platforms.values())) if with_platforms else b""
-    return b"%c\x01%s\x02%s\x03%s%s%s" % (
+    given = list(head.platforms.values()) if part is None else part
+    platforms = b"\x04" + raw_list(given) if with_platforms else b""
+    return b"%c\x01%s\x02%s\x03%s%s\x05%s\x06%s" % (
         0xA0 | count,
         head.header,
         head.validators,
         head.roots,
         platforms,
         head.policy,
+        head.policy_proof,
     )
 
 
@@ -218,13 +240,23 @@ def header_update_bytes(head: Head, *, with_platforms: bool) -> bytes:
 
 
 def network_view_bytes(reader: Reader, head: Head, query_key: bytes | None) -> bytes:
-    """An encoded `NetworkView`; the enclave is in it once its attestation is on chain."""
+    """An encoded `NetworkView`; the enclave is in it as each platform attested it on chain."""
     enclaves = []
-    leaf = load(reader, Section.ENCLAVES, query_key) if query_key else None
-    if query_key and leaf is not None:
-        proof = _proof_value(prove(reader, Section.ENCLAVES, query_key))
-        enclaves.append(encode({1: query_key, 2: leaf, 3: proof}))
-    return raw_map([*head.public, (4, raw_list(enclaves)), (5, raw_list(list(head.platforms.values())))])
+    for platform in head.platforms if query_key else ():
+        key = enclave_key(query_key or b"", platform)
+        leaf = load(reader, Section.ENCLAVES, key)
+        if leaf is not None:
+            proof = _proof_value(prove(reader, Section.ENCLAVES, key))
+            enclaves.append(encode({1: query_key, 2: platform, 3: leaf, 4: proof}))
+    return raw_map(
+        [
+            *head.public,
+            (4, raw_list(enclaves)),
+            (5, raw_list(list(head.platforms.values()))),
+            (6, head.policy),
+            (7, head.policy_proof),
+        ]
+    )
 
 
 def header_view_bytes(reader: Reader, height: int) -> bytes:

@@ -7,7 +7,7 @@ import logging
 
 from onecode.errors import OnecodeError, Unreachable
 from onecode.node.api import NodeApi, writer_down
-from onecode.node.child import say_ready, stop_event
+from onecode.node.child import keep_beating, say_ready, stop_event
 from onecode.node.config import NodeConfig
 from onecode.node.enclave_port import EnclavePort
 from onecode.node.http import HttpServer
@@ -36,11 +36,11 @@ def open_ports(config: NodeConfig) -> list[EnclavePort]:
     return [EnclavePort(path, limits) for path in config.enclave_worker_paths]
 
 
-async def poll_head(api: NodeApi, config: NodeConfig) -> None:
+async def poll_head(api: NodeApi, config: NodeConfig, server: HttpServer) -> None:
     """Look for a newer state for ever, so that the enclave knows its header before the first query under it."""
     while True:
         try:
-            api.poll()
+            api.poll(len(server.connections))
         except Unreachable:
             pass  # not ready yet, or the writer is replaying
         except OnecodeError as error:
@@ -48,8 +48,8 @@ async def poll_head(api: NodeApi, config: NodeConfig) -> None:
         await asyncio.sleep(config.head_poll_ms / 1000)
 
 
-async def serve_worker(config: NodeConfig, port: int) -> None:
-    """Serve the API on `port`, shared with the other workers, until told to stop."""
+async def serve_worker(config: NodeConfig, port: int, number: int = 0) -> None:
+    """Serve the API on `port`, shared with the other workers, until told to stop. `number` is this worker's."""
     store = await wait_for_store(config)
     stop = stop_event()  # until here a signal ends the process at once
     store.warm()
@@ -59,14 +59,17 @@ async def serve_worker(config: NodeConfig, port: int) -> None:
     for link in [*(one.link for one in ports), writer]:
         link.start()
     api = NodeApi(config, store, ports, writer)
-    server = HttpServer(api.router(), config.http_limits())
-    polling = asyncio.create_task(poll_head(api, config))
+    meter = api.meter(number)
+    server = HttpServer(api.router(), config.http_limits(), meter)
+    polling = asyncio.create_task(poll_head(api, config, server))
     await server.start(config.api_host, port)
     say_ready()
+    beating = asyncio.create_task(keep_beating())
     await stop.wait()
     await server.stop(config.stop_grace_ms)
     polling.cancel()
+    beating.cancel()
     for link in [*(one.link for one in ports), writer]:
         await link.stop()
-    await asyncio.gather(polling, return_exceptions=True)
+    await asyncio.gather(polling, beating, return_exceptions=True)
     store.close()

@@ -14,10 +14,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from onecode.errors import Misconfigured
-from onecode.node.blocks import State, StoredBlock, StoredHeader, load_state, put_header, put_state, stored_result
+from onecode.node.blocks import (
+    State,
+    StoredBlock,
+    StoredHeader,
+    load_state,
+    prune,
+    put_header,
+    put_state,
+    stored_result,
+)
 from onecode.node.store import WriterStore
 from onecode.proof.header import SignedHeader, ValidatorSet
-from onecode.registry.application import BlockOutcome
+from onecode.registry.application import BlockOutcome, TransactionResult
 from onecode.registry.results import Result
 
 T = TypeVar("T")
@@ -29,15 +38,18 @@ class StateMachine(Protocol):
     def init_chain(self, genesis: Any) -> bytes: ...
     def execute(self, height: int, time_ms: int, transactions: Sequence[bytes]) -> BlockOutcome: ...
     def check(self, transaction: bytes, time_ms: int) -> Result: ...
+    def judge(self, height: int, time_ms: int, candidates: Sequence[bytes]) -> list[TransactionResult]: ...
     def prepare(self, height: int, time_ms: int, candidates: Sequence[bytes], bytes_max: int) -> list[bytes]: ...
 
 
 class BlockWriter:
     """Executes decided blocks in the open transaction and commits each when the next one is decided."""
 
-    def __init__(self, store: WriterStore, application: StateMachine) -> None:
-        """`application` writes to `store` itself: it is made over the same object."""
+    def __init__(self, store: WriterStore, application: StateMachine, keep_blocks: int = 0) -> None:
+        """`application` writes to `store` itself: it is made over the same object. keep_blocks: how many heights keep
+        their block and header; 0 keeps all."""
         self._store = store
+        self._keep_blocks = keep_blocks
         self._application = application
         with store.snapshot() as snapshot:
             self._committed = load_state(snapshot)
@@ -80,6 +92,10 @@ class BlockWriter:
         """What would become of a transaction after the newest executed block; changes nothing."""
         return self._asked(lambda: self._application.check(transaction, time_ms))
 
+    def judge(self, height: int, time_ms: int, candidates: Sequence[bytes]) -> list[TransactionResult]:
+        """What would become of each of `candidates` in a block of their own; changes nothing."""
+        return self._asked(lambda: self._application.judge(height, time_ms, candidates))
+
     def prepare(self, height: int, time_ms: int, candidates: Sequence[bytes], bytes_max: int) -> list[bytes]:
         """Those of `candidates` that the next block should hold, in its order; changes nothing."""
         return self._asked(lambda: self._application.prepare(height, time_ms, candidates, bytes_max))
@@ -107,6 +123,7 @@ class BlockWriter:
             app_hash=outcome.app_hash,
         )
         put_state(self._store, block)
+        prune(self._store, height, self._keep_blocks)
         self._executed = State(height, outcome.app_hash)
         self._proof_recorded = False
         return outcome

@@ -185,12 +185,19 @@ class Proposal(Message):
     merchant: bytes | None = item(15, ID, default=None)
 
 
+class Approval(Message):
+    """A platform's approval, with the governance key that gave it: it counts while that key is active."""
+
+    platform: bytes = item(1, ID)
+    key: bytes = item(2, KEY)
+
+
 class ProposalLeaf(Message):
     """A proposal's state. Proposal id = SHA-256 of the frame of its bytes in the domain `proposal`."""
 
     proposal_hash: bytes = item(1, HASH)
     proposer: bytes = item(2, ID)
-    approvals: tuple[bytes, ...] = item(3, ListOf(ID, 1000, ascending=True))
+    approvals: tuple[Approval, ...] = item(3, ListOf(Nested(Approval), 1000))  # ascending by platform
     expires_ms: int = item(4, TIME_MS)
     executed: bool = item(5, Bool())
     body: bytes = item(6, Bytes(1, 65_536))

@@ -25,7 +25,6 @@ ORDER_KEYS_MAX = 16
 ALIASES_MAX = 16
 AUDIENCE_MAX = 16
 PLATFORM_KEYS_MAX = 64
-ATTESTATIONS_MAX = 64
 RETIRED_DEVICE_KEY_MS = 24 * 3600 * 1000
 
 
@@ -205,21 +204,17 @@ def alias_key(guid: str, values: tuple[str, ...]) -> bytes:
     return encode([guid, list(values)])
 
 
-class Attestation(Message):
-    """One key service's word that it appraised this enclave, until when, and on which evidence."""
-
-    platform: bytes = item(1, ID)
-    evidence_hash: bytes = item(2, HASH)
-    expires_ms: int = item(3, TIME_MS)
-
-
 class EnclaveLeaf(Message):
-    """An enclave, keyed by its query key. Leaves the map with its last attestation."""
+    """One key service's word that it appraised an enclave: as what, on which evidence, until when. Keyed by
+    `enclave_key`, so that no platform's word stands in the way of another's."""
 
     node_id: str = item(1, Text(64))
     kind: str = item(2, Text(16))  # software (simulated), tpm, sgx, tdx, snp
     measurement: bytes = item(3, Bytes(32, 64))
-    attestations: tuple[Attestation, ...] = item(4, ListOf(Nested(Attestation), ATTESTATIONS_MAX))  # by platform
+    evidence_hash: bytes = item(4, HASH)
+    expires_ms: int = item(5, TIME_MS)
 
-    def attested_by(self, platform: bytes, time_ms: int) -> bool:
-        return any(a.platform == platform and time_ms < a.expires_ms for a in self.attestations)
+
+def enclave_key(query_key: bytes, platform: bytes) -> bytes:
+    """Map key of what `platform`'s key service says of the enclave with this query key."""
+    return query_key + platform

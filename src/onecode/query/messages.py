@@ -11,6 +11,7 @@ from enum import IntEnum
 from onecode.proof.header import SignedHeader, ValidatorSet
 from onecode.proof.leaves import ALIASES_MAX, HASH, ID, KEY, LINKS_MAX, SERVICE, TIME_MS
 from onecode.proof.map import PathProof, SectionRoots
+from onecode.proof.transaction import ITEM_CODES, RESULT_CODE, TransactionProof
 from onecode.schema import Bytes, Choice, ListOf, Message, Nested, Text, Uint, item
 
 PROTOCOL = 1
@@ -144,19 +145,25 @@ class Result(Message):
 
 
 class ProvenEnclave(Message):
+    """What `platform`'s key service says on chain of the enclave with this query key."""
+
     query_key: bytes = item(1, KEY)
-    leaf: bytes = item(2, Bytes(1, 8192))
-    proof: PathProof = item(3, Nested(PathProof))
+    platform: bytes = item(2, ID)
+    leaf: bytes = item(3, Bytes(1, 512))  # encoded EnclaveLeaf
+    proof: PathProof = item(4, Nested(PathProof))
 
 
 class NetworkView(Message):
-    """What a wallet fetches before it asks: the newest header, the node's enclave, the platforms."""
+    """What a wallet fetches before it asks: the newest header, the node's enclave as each platform attested it, the
+    platforms, and the policy that says which builds may be asked."""
 
     header: SignedHeader = item(1, Nested(SignedHeader))
     validators: ValidatorSet = item(2, Nested(ValidatorSet))
     roots: SectionRoots = item(3, Nested(SectionRoots))
-    enclaves: tuple[ProvenEnclave, ...] = item(4, ListOf(Nested(ProvenEnclave), 64))
+    enclaves: tuple[ProvenEnclave, ...] = item(4, ListOf(Nested(ProvenEnclave), 1000))
     platforms: tuple[ProvenPlatform, ...] = item(5, ListOf(Nested(ProvenPlatform), 1000))
+    policy: bytes = item(6, Bytes(0, 16_384))  # encoded EnclavePolicy; empty if the chain has none
+    policy_proof: PathProof = item(7, Nested(PathProof))
 
 
 class HeaderView(Message):
@@ -187,3 +194,42 @@ class MemberView(Message):
     merchant: ProvenMerchant = item(4, Nested(ProvenMerchant))
     platforms: tuple[ProvenPlatform, ...] = item(5, ListOf(Nested(ProvenPlatform), 1000))
     envelopes: tuple[bytes, ...] = item(6, ListOf(Bytes(1, 8192), LINKS_MAX))
+
+
+class TransactionStatus(IntEnum):
+    UNKNOWN = 0  # never seen here, still waiting, or in a block that is no longer kept
+    DECIDED = 1  # in a block: it is durable
+    PROVEN = 2  # and the next header, which proves it, is there
+
+
+class TransactionView(Message):
+    """What a node knows of a transaction; `proof` once it is proven."""
+
+    hash: bytes = item(1, HASH)  # SHA-256 of the transaction's bytes
+    status: TransactionStatus = item(2, Choice(TransactionStatus))
+    height: int | None = item(3, Uint(), default=None)
+    code: int | None = item(4, RESULT_CODE, default=None)
+    item_codes: tuple[int, ...] = item(5, ITEM_CODES)
+    proof: TransactionProof | None = item(6, Nested(TransactionProof), default=None)
+
+
+BLOCK_BYTES_MAX = 64 << 20
+BLOCK_TRANSACTIONS_MAX = 1 << 20
+
+
+class BlockResult(Message):
+    """What became of a transaction: code and item codes are consensus, events (a JSON array, or nothing) are not."""
+
+    code: int = item(1, RESULT_CODE)
+    item_codes: tuple[int, ...] = item(2, ITEM_CODES)
+    events: bytes = item(3, Bytes(0, BLOCK_BYTES_MAX))
+
+
+class BlockView(Message):
+    """A block as members read it. Its transactions and results are those of the header's `data_hash` and of the next
+    header's `last_results_hash`; parse it with `BLOCK_BYTES_MAX`."""
+
+    header: SignedHeader = item(1, Nested(SignedHeader))
+    validators: ValidatorSet = item(2, Nested(ValidatorSet))
+    transactions: tuple[bytes, ...] = item(3, ListOf(Bytes(0, BLOCK_BYTES_MAX), BLOCK_TRANSACTIONS_MAX))
+    results: tuple[BlockResult, ...] = item(4, ListOf(Nested(BlockResult), BLOCK_TRANSACTIONS_MAX))

@@ -10,6 +10,7 @@ import base64
 import binascii
 
 from onecode.errors import Malformed, Untrusted
+from onecode.proof.governance import ObserverLeaf
 from onecode.proof.leaves import HASH, ID, KEY, TIME_MS, PlatformLeaf, Role
 from onecode.query.credential import verify_credential
 from onecode.query.messages import CREDENTIAL_BYTES_MAX, Credential
@@ -18,6 +19,7 @@ from onecode.wire import Domain, SigningKey, sha256, verify_signature
 
 MEMBER_HEADER = "onecode-member"
 DEVICE_HEADER = "onecode-device"
+OBSERVER_HEADER = "onecode-observer"
 REQUEST_WINDOW_MS = 60_000
 
 
@@ -38,6 +40,15 @@ class MemberProof(Message):
     signature: bytes = item(4, Bytes(64))
 
 
+class ObserverProof(Message):
+    """A request of an observer: a node without a vote that governance admitted under this node id."""
+
+    node_id: str = item(1, Text(64))
+    key: bytes = item(2, KEY)
+    time_ms: int = item(3, TIME_MS)
+    signature: bytes = item(4, Bytes(64))
+
+
 class DeviceProof(Message):
     credential: bytes = item(1, Bytes(1, CREDENTIAL_BYTES_MAX))
     time_ms: int = item(2, TIME_MS)
@@ -46,9 +57,12 @@ class DeviceProof(Message):
 
 def _header_bytes(text: str, field: str) -> bytes:
     try:
-        return base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
+        raw = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise Malformed("request.header", f"the header {field} is not base64url", field=field) from None
+        raw = b""
+    if not raw or base64.urlsafe_b64encode(raw).decode("ascii") != text:  # one spelling only
+        raise Malformed("request.header", f"the header {field} is not base64url", field=field)
+    return raw
 
 
 def _header_text(message: Message) -> str:
@@ -88,6 +102,32 @@ def verify_member(
     body = _signed(method, path, body, proof.time_ms, None)
     verify_signature(proof.key, proof.signature, Domain.MEMBER_REQUEST, chain_id, body, field=MEMBER_HEADER)
     return proof.platform
+
+
+def observer_header(
+    chain_id: str, node_id: str, key: SigningKey, method: str, path: str, body: bytes, now_ms: int
+) -> str:
+    """Value of `Onecode-Observer` for a request, by the key under which the observer was admitted."""
+    signature = key.sign(Domain.MEMBER_REQUEST, chain_id, _signed(method, path, body, now_ms, None))
+    return _header_text(ObserverProof(node_id=node_id, key=key.public, time_ms=now_ms, signature=signature))
+
+
+def parse_observer(header: str) -> ObserverProof:
+    return parse(ObserverProof, _header_bytes(header, OBSERVER_HEADER), path=OBSERVER_HEADER)
+
+
+def verify_observer(
+    chain_id: str, proof: ObserverProof, leaf: ObserverLeaf, method: str, path: str, body: bytes, now_ms: int
+) -> str:
+    """The node id of an observer's request: its admission is in force and its key signed within the window."""
+    _require_now(proof.time_ms, now_ms)
+    if proof.key != leaf.key or now_ms < leaf.effective_ms:
+        raise Untrusted(
+            "request.observer", "the key is not that of an observer in force", field=OBSERVER_HEADER, status=403
+        )
+    body = _signed(method, path, body, proof.time_ms, None)
+    verify_signature(proof.key, proof.signature, Domain.MEMBER_REQUEST, chain_id, body, field=OBSERVER_HEADER)
+    return proof.node_id
 
 
 def device_header(

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from onecode.errors import BRANCHES, Declined, Malformed, OnecodeError, Unreachable, Untrusted
+from onecode.proof.governance import ENCLAVE_POLICY_KEY, EnclavePolicy
 from onecode.proof.leaves import (
     AliasLeaf,
     EnclaveLeaf,
@@ -20,13 +21,15 @@ from onecode.proof.leaves import (
     PlatformLeaf,
     Role,
     alias_key,
+    enclave_key,
     links_bytes_hash,
 )
 from onecode.proof.light import VerifiedHeader
-from onecode.proof.map import Section, SectionRoots, verify_absence, verify_presence, verify_roots
+from onecode.proof.map import PathProof, Section, SectionRoots, verify_absence, verify_presence, verify_roots
 from onecode.query.messages import (
     ClearQuery,
     MatchMode,
+    NetworkView,
     ProvenAlias,
     ProvenEnclave,
     ProvenMerchant,
@@ -74,13 +77,49 @@ def verify_platforms(
     return platforms
 
 
-def verify_enclave(given: ProvenEnclave, roots: SectionRoots, platform: bytes, time_ms: int) -> EnclaveLeaf:
-    """The leaf of an enclave that `platform`'s key service has attested, unexpired at `time_ms`."""
-    verify_presence(roots, Section.ENCLAVES, given.query_key, given.leaf, given.proof)
+def verify_policy(roots: SectionRoots, policy: bytes, proof: PathProof) -> EnclavePolicy:
+    """The enclave policy, proven present, or (empty bytes) absent: then it allows nothing."""
+    if not policy:
+        verify_absence(roots, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, proof)
+        return EnclavePolicy(measurements=(), serial=0)
+    verify_presence(roots, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, policy, proof)
+    return parse(EnclavePolicy, policy, path="policy")
+
+
+def verify_enclave(
+    given: ProvenEnclave, roots: SectionRoots, platform: bytes, policy: EnclavePolicy, header_ms: int, now_ms: int
+) -> EnclaveLeaf:
+    """The leaf of an enclave that may be asked by wallets of `platform`.
+
+    1. The leaf is proven. 2. It is what `platform`'s own key service says, and has not ended at `now_ms`. 3. `policy`
+    allows its kind and measurement at `header_ms`, the verified time of the header that proves both: a build that
+    governance removed is not asked until its attestation ends.
+    """
+    verify_presence(roots, Section.ENCLAVES, enclave_key(given.query_key, given.platform), given.leaf, given.proof)  # 1
     leaf = parse(EnclaveLeaf, given.leaf, path="enclave")
-    if not leaf.attested_by(platform, time_ms):
+    if given.platform != platform or now_ms >= leaf.expires_ms:  # 2
         raise Untrusted("enclave.not_attested", "the platform's key service has not attested this enclave")
+    if not policy.allows(leaf.kind, leaf.measurement, header_ms):  # 3
+        raise Untrusted("enclave.policy_refused", "the network's enclave policy does not allow this build")
     return leaf
+
+
+def find_query_key(view: NetworkView, platform: bytes, header_ms: int, now_ms: int) -> bytes | None:
+    """The query key of the first enclave in a view that wallets of `platform` may ask, or None.
+
+    Enclaves that are not attested or not allowed are passed over; a false proof of one, or of the policy, raises.
+    Does NOT check the view's header and roots.
+    """
+    policy = verify_policy(view.roots, view.policy, view.policy_proof)
+    for given in view.enclaves:
+        try:
+            verify_enclave(given, view.roots, platform, policy, header_ms, now_ms)
+        except Untrusted as error:
+            if error.code not in ("enclave.not_attested", "enclave.policy_refused"):
+                raise
+        else:
+            return given.query_key
+    return None
 
 
 def _verify_aliases(clear: ClearQuery, proven: Sequence[ProvenAlias] | None, roots: SectionRoots) -> bytes | None:

@@ -71,13 +71,14 @@ class Application:
     tables while the application lives; after an abort a new application is made.
     """
 
-    def __init__(self, writer: Writer, chain_id: str, *, signatures: Signatures | None = None) -> None:
+    def __init__(self, writer: Writer, chain_id: str, *, signatures: Signatures | None = None, height: int = 0) -> None:
+        """`height` is that of the last executed block in `writer`: what `check` judges is for the one after."""
         self._writer = writer
         self._base = Committed(writer, chain_id)
         self._signatures = signatures or SignatureCache()
         self._inspected: dict[bytes, Inspected] = {}
         self._inspected_bytes = 0
-        self._height = 0
+        self._height = height
         self._start_pool()
 
     def init_chain(self, genesis: Genesis) -> bytes:
@@ -130,6 +131,26 @@ class Application:
             self._pool.rollback(mark)
         return code
 
+    def judge(self, height: int, time_ms: int, candidates: Sequence[bytes]) -> list[TransactionResult]:
+        """What would become of each of `candidates`, executed in this order in a block of their own; changes nothing.
+
+        For an engine without a pool: unlike `check` it does not remember what it took.
+        """
+        state = State(self._base, trial=True)
+        _change_validators(state, time_ms)
+        results = []
+        for raw in candidates:
+            call = self._inspect(raw)
+            if isinstance(call, Result):
+                results.append(TransactionResult(call))
+                continue
+            mark = state.mark()
+            result = self._run(state, call, height, time_ms, Nonces.ASCENDING)
+            if result.code:
+                state.rollback(mark)
+            results.append(result)
+        return results
+
     def prepare(self, height: int, time_ms: int, candidates: Sequence[bytes], bytes_max: int) -> list[bytes]:
         """The transactions of a new block: those of `candidates` that succeed, in the order they are to be executed.
 
@@ -174,7 +195,7 @@ class Application:
         if code:
             return TransactionResult(code)
         body = call.body
-        context = Context(state, self._signatures, height, time_ms, body.signer, call.lead.kind)
+        context = Context(state, self._signatures, height, time_ms, body.signer, call.lead.kind, call.lead.key)
         mark = state.mark()
         code = RULES[body.kind](context, call.payload)
         if code:

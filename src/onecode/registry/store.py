@@ -21,6 +21,7 @@ class Table(IntEnum):
     META = 5  # a few single values, by name
     BLOCKS = 6  # decided blocks: height(8)
     HEADERS = 7  # signed headers with their validators: height(8)
+    TRANSACTIONS = 8  # where a transaction of a kept block stands: SHA-256 of its bytes(32)
 
 
 class Reader(Protocol):

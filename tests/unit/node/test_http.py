@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import pytest
 import uvloop
@@ -13,7 +15,9 @@ import uvloop
 from onecode.errors import Declined
 from onecode.node.buckets import ADDRESSES_MAX, Buckets, address_group
 from onecode.node.http import HttpLimits, HttpServer
-from onecode.node.routes import Reply, Request, Response, Router
+from onecode.node.metrics import Board, Meter, exposition, worker_families
+from onecode.node.routes import Reply, Request, Response, Router, Streaming
+from onecode.node.streams import Channel
 
 DEFAULTS = HttpLimits()
 Talk = Callable[[HttpServer, int, list[Reply]], Awaitable[None]]
@@ -346,3 +350,135 @@ def test_a_bucket_fills_again_and_the_table_is_bounded() -> None:
 )
 def test_an_ipv6_site_is_one_address(address: str, group: str) -> None:
     assert address_group(address) == group
+
+
+# --- streams and counting
+
+
+def serve_stream(
+    talk: Callable[[HttpServer, int, list[str]], Awaitable[None]],
+    source: Callable[[Channel], Coroutine[Any, Any, None]],
+    limits: HttpLimits = DEFAULTS,
+    meter: Meter | None = None,
+) -> list[str]:
+    """Serve one stream at /stream; returns what was noted when it ended."""
+    noted: list[str] = []
+
+    async def main() -> None:
+        router = Router()
+        streaming = Streaming(b"text/plain", source, lambda: noted.append("done"))
+        router.add("GET", "/stream", lambda request, reply: reply(streaming))
+        server = HttpServer(router, limits, meter)
+        port = await server.start("127.0.0.1", 0)
+        try:
+            await asyncio.wait_for(talk(server, port, noted), 20)
+        finally:
+            await server.stop(100)
+        assert not server.connections and not server.addresses
+
+    uvloop.run(main())
+    return noted
+
+
+async def _three(channel: Channel) -> None:
+    for part in (b"one", b"two", b"three"):
+        await channel.send(part)
+        await asyncio.sleep(0.01)
+
+
+def test_a_stream_is_chunked_and_the_connections_last() -> None:
+    async def talk(server: HttpServer, port: int, noted: list[str]) -> None:
+        client = await Client.connect(port)
+        client.send(get(b"/stream") + get(b"/stream"))
+        text = await client.reader.read()
+        head, _, body = text.partition(b"\r\n\r\n")
+        assert b"transfer-encoding: chunked" in head and b"connection: close" in head
+        assert body == b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n0\r\n\r\n"
+        old = await Client.connect(port)
+        old.send(b"GET /stream HTTP/1.0\r\n\r\n")
+        assert (await old.reader.read()).partition(b"\r\n\r\n")[2] == b"onetwothree"
+
+    assert serve_stream(talk, _three) == ["done", "done"]
+
+
+def test_a_reader_that_is_slow_holds_the_stream_up_and_is_cut() -> None:
+    sent = 0
+
+    async def endless(channel: Channel) -> None:
+        nonlocal sent
+        while True:
+            await channel.send(b"x" * 10_000)
+            sent += 10_000
+            await asyncio.sleep(0)
+
+    async def talk(server: HttpServer, port: int, noted: list[str]) -> None:
+        client = await Client.connect(port)
+        client.writer.transport.pause_reading()
+        client.send(get(b"/stream"))
+        await asyncio.sleep(0.2)
+        before = sent
+        await asyncio.sleep(0.1)
+        assert sent == before < 10_000_000  # nothing more is made than what the kernel takes
+        while server.connections:
+            await asyncio.sleep(0.02)
+
+    assert serve_stream(talk, endless, HttpLimits(request_timeout_ms=500)) == ["done"]
+
+
+def test_a_stream_ends_when_its_client_leaves_or_the_server_stops_or_it_breaks() -> None:
+    async def waiting(channel: Channel) -> None:
+        await channel.send(b"begun")
+        await asyncio.sleep(60)
+
+    async def leave(server: HttpServer, port: int, noted: list[str]) -> None:
+        client = await Client.connect(port)
+        client.send(get(b"/stream"))
+        await client.reader.readuntil(b"begun")
+        client.writer.transport.abort()
+        while not noted:
+            await asyncio.sleep(0.01)
+
+    async def stop(server: HttpServer, port: int, noted: list[str]) -> None:
+        client = await Client.connect(port)
+        client.send(get(b"/stream"))
+        await client.reader.readuntil(b"begun\r\n")
+        await server.stop(1_000)
+        assert await client.reader.read() == b"0\r\n\r\n"
+
+    async def broken(channel: Channel) -> None:
+        await channel.send(b"begun")
+        raise ZeroDivisionError
+
+    async def cut(server: HttpServer, port: int, noted: list[str]) -> None:
+        client = await Client.connect(port)
+        client.send(get(b"/stream"))
+        with contextlib.suppress(ConnectionResetError):
+            assert not (await client.reader.read()).endswith(b"0\r\n\r\n")  # the client can tell
+
+    assert serve_stream(leave, waiting) == ["done"]
+    assert serve_stream(stop, waiting) == ["done"]
+    assert serve_stream(cut, broken) == ["done"]
+
+
+def test_connections_of_one_address_are_bounded_and_counted() -> None:
+    board = Board(worker_families(["GET /stream"]))
+
+    async def talk(server: HttpServer, port: int, noted: list[str]) -> None:
+        first, second = await Client.connect(port), await Client.connect(port)
+        third = await Client.connect(port)
+        assert await third.refusal() == (429, "http.connections")
+        assert await third.closed()
+        first.writer.close()
+        while server.addresses["127.0.0.1"] > 1:
+            await asyncio.sleep(0.01)
+        second.send(get(b"/stream"))
+        assert (await second.reader.read()).endswith(b"0\r\n\r\n")
+        fourth = await Client.connect(port)
+        fourth.send(get(b"/nowhere"))
+        assert await fourth.refusal() == (404, "http.path")
+
+    serve_stream(talk, _three, HttpLimits(address_connections_max=2), Meter(board, -2))
+    text = exposition(board.families, board.values())
+    assert 'onecode_http_answers_total{route="GET /stream",status="200"} 1\n' in text
+    assert 'onecode_refused_total{reason="http.connections"} 1\n' in text
+    assert 'onecode_refused_total{reason="http.path"} 1\n' in text

@@ -182,7 +182,7 @@ def test_a_frame_is_the_enclaves() -> None:
 def head(height: int, platforms_root: bytes = b"r" * 32) -> Head:
     """Only what the port looks at."""
     empty: SignedHeader = None  # type: ignore[assignment]
-    parts = {"header": b"\x01", "validators": b"\x02", "roots": b"\x03", "policy": b"\x05\x40\x06\xa0"}
+    parts = {"header": b"\x01", "validators": b"\x02", "roots": b"\x03", "policy": b"\x40", "policy_proof": b"\xa0"}
     return Head(
         height=height,
         signed=empty,

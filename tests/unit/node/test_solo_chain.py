@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from onecode.node.blocks import result_data
 from onecode.node.solo_chain import commit_hash, consensus_hash, data_hash, results_hash
 from onecode.proof.comet_json import signed_header_from_rpc
+from onecode.proof.transaction import result_data
 from onecode.registry.application import TransactionResult
 from onecode.registry.results import Result
 
@@ -38,6 +38,6 @@ def test_hashes_are_the_engines(root: Path, place: int) -> None:
 def test_item_codes_are_hashed_and_events_are_not() -> None:
     plain = TransactionResult(Result.OK)
     batch = TransactionResult(Result.OK, (Result.OK, Result.VERSION))
-    assert result_data(plain) == b""
-    assert result_data(batch) == bytes.fromhex("8200182c")  # [0, 44]
+    assert result_data(plain.item_codes) == b""
+    assert result_data(batch.item_codes) == bytes.fromhex("8200182c")  # [0, 44]
     assert len({results_hash([one]) for one in (plain, batch, TransactionResult(Result.QUOTA))}) == 3

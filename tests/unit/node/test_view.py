@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from onecode.enclave.frames import EnclaveQuery, HeaderUpdate
-from onecode.errors import Malformed, Unreachable
+from onecode.attest.software import SoftwareAttester
+from onecode.enclave.core import Enclave, EnclaveSettings
+from onecode.enclave.frames import EnclaveQuery, HeaderUpdate, PlatformsPart
+from onecode.errors import Malformed, Unreachable, Untrusted
 from onecode.node.blocks import StoredBlock, StoredHeader, load_state, put_header, put_state
+from onecode.node.enclave_port import PLATFORMS_PART_BYTES
 from onecode.node.view import (
     Head,
     answer_bytes,
@@ -18,19 +23,23 @@ from onecode.node.view import (
     load_head,
     member_view_bytes,
     network_view_bytes,
+    platform_parts,
+    platforms_part_bytes,
     raw_list,
     state_mark,
 )
-from onecode.proof.governance import ENCLAVE_POLICY_KEY, ProposalKind, SchemeLeaf
-from onecode.proof.leaves import alias_key
+from onecode.proof.governance import ENCLAVE_POLICY_KEY, PLATFORMS_KEY, PlatformsLeaf, ProposalKind, SchemeLeaf
+from onecode.proof.leaves import PlatformLeaf, alias_key
+from onecode.proof.light import Trust, trusted_state
 from onecode.proof.map import Section, app_hash, verify_absence, verify_presence, verify_roots
 from onecode.query.messages import Alias, Answer, ClearQuery, LeafView, MemberView, NetworkView
-from onecode.query.verify import verify_platforms
-from onecode.registry.map import section_roots
+from onecode.query.verify import verify_enclave, verify_platforms, verify_policy
+from onecode.registry.map import load, section_roots, update
 from onecode.registry.transactions import AliasBind, Kind, Purpose
 from onecode.schema import parse
-from onecode.wire import encode
-from unit.registry.world import CHAIN, PAY, World
+from onecode.wire import FRAME_BYTES_MAX, SigningKey, encode, sha256
+from unit.registry.codes_merchants import attest_call
+from unit.registry.world import CHAIN, PAY, World, signing_key
 from vectors.proof_chain import make_header, signed_by, validator_set
 
 MEMBERS = validator_set([1, 2, 3, 4])
@@ -149,10 +158,30 @@ def test_a_state_that_no_header_proves_is_not_served(world: World) -> None:
 def test_a_header_update_is_the_enclaves_message(world: World, with_platforms: bool) -> None:
     head = load_head(world.store)
     raw = header_update_bytes(head, with_platforms=with_platforms)
-    update = parse(HeaderUpdate, raw)
-    assert update.encoded() == raw
-    assert (update.platforms is not None) == with_platforms
-    verify_presence(update.roots, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, update.policy, update.policy_proof)
+    parsed = parse(HeaderUpdate, raw)
+    assert parsed.encoded() == raw
+    assert (parsed.platforms is not None) == with_platforms
+    verify_presence(parsed.roots, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, parsed.policy, parsed.policy_proof)
+
+
+def test_the_network_view_has_what_each_platform_says_of_the_nodes_enclave(world: World) -> None:
+    """And nothing that anybody says of another enclave."""
+    one, two, _ = world.platforms
+    assert world.run(attest_call(world, one, "elsewhere"), attest_call(world, two)).name == "OK"
+    assert world.run(attest_call(world, one, node_id="of another name")).name == "OK"
+    prove_state(world, 9)
+    head = load_head(world.store)
+    query_key = signing_key("enclave").public
+    raw = network_view_bytes(world.store, head, query_key)
+    view = parse(NetworkView, raw)
+    assert view.encoded() == raw
+    policy = verify_policy(view.roots, view.policy, view.policy_proof)
+    assert {given.query_key for given in view.enclaves} == {query_key}
+    names = {
+        given.platform: verify_enclave(given, view.roots, given.platform, policy, world.time_ms, world.time_ms).node_id
+        for given in view.enclaves
+    }
+    assert names == {one.id: "of another name", two.id: "node"}
 
 
 def test_views_are_their_messages(world: World) -> None:
@@ -161,6 +190,7 @@ def test_views_are_their_messages(world: World) -> None:
     view = parse(NetworkView, network)
     assert view.encoded() == network and view.enclaves == () and len(view.platforms) == 3
     assert network_view_bytes(world.store, head, None) == network
+    verify_policy(view.roots, view.policy, view.policy_proof)
     member = member_view_bytes(world.store, head, world.merchants[0].id, PAY)
     parsed = parse(MemberView, member)
     assert parsed.encoded() == member and len(parsed.envelopes) == 2 and len(parsed.platforms) == 3
@@ -173,3 +203,62 @@ def test_views_are_their_messages(world: World) -> None:
 def test_a_list_of_encoded_values_is_the_list_encoded(count: int) -> None:
     items = list(range(count))
     assert raw_list([encode(item) for item in items]) == encode(items)
+
+
+def large_world() -> World:
+    """A network of 1,000 platforms, each with the keys of all roles and addresses."""
+    world = World()
+    one = load(world.store, Section.PLATFORMS, world.platforms[0].id)
+    assert one is not None
+    leaf = dataclasses.replace(
+        parse(PlatformLeaf, one), url="https://" + "u" * 180, key_service_url="https://" + "k" * 180
+    )
+    listed = load(world.store, Section.GOVERNANCE, PLATFORMS_KEY)
+    assert listed is not None
+    ids = sorted({*parse(PlatformsLeaf, listed).platforms, *(sha256(b"%d" % number)[:20] for number in range(997))})
+    update(world.store, Section.PLATFORMS, {platform: leaf.encoded() for platform in ids})
+    update(world.store, Section.GOVERNANCE, {PLATFORMS_KEY: PlatformsLeaf(platforms=tuple(ids)).encoded()})
+    prove_state(world, 7)
+    return world
+
+
+def test_an_enclave_takes_a_thousand_platforms_in_parts() -> None:
+    """All of them do not fit into one frame; each part and the header with the last one do."""
+    world = large_world()
+    head = load_head(world.store)
+    assert len(header_update_bytes(head, with_platforms=True)) > FRAME_BYTES_MAX
+    trust = Trust(trusted_state(head.signed.header, MEMBERS))
+    settings = EnclaveSettings(CHAIN, "node-1", trust)
+    enclave = Enclave(settings, SoftwareAttester(SigningKey.from_seed(b"v" * 32), b"m" * 32), bytes, world.time_ms)
+    *ahead, last = platform_parts(head, PLATFORMS_PART_BYTES)
+    assert ahead and sum(map(len, [*ahead, last])) == 1000
+    for part in ahead:
+        raw = platforms_part_bytes(head, part)
+        assert len(raw) < FRAME_BYTES_MAX
+        parsed = parse(PlatformsPart, raw)
+        assert parsed.encoded() == raw
+        enclave.accept_platforms(parsed)
+    raw = header_update_bytes(head, with_platforms=True, part=last)
+    assert len(raw) < FRAME_BYTES_MAX
+    enclave.accept_header(parse(HeaderUpdate, raw), world.time_ms)
+    assert enclave.status().platforms_root == head.platforms_root
+    assert len(enclave._known[8].platforms) == 1000
+
+
+def test_a_part_is_not_believed_before_its_header() -> None:
+    world = large_world()
+    head = load_head(world.store)
+    trust = Trust(trusted_state(head.signed.header, MEMBERS))
+    settings = EnclaveSettings(CHAIN, "node-1", trust)
+    enclave = Enclave(settings, SoftwareAttester(SigningKey.from_seed(b"v" * 32), b"m" * 32), bytes, world.time_ms)
+    *ahead, last = platform_parts(head, PLATFORMS_PART_BYTES)
+    part = parse(PlatformsPart, platforms_part_bytes(head, ahead[0]))
+    forged = dataclasses.replace(part.platforms[0], leaf=b"\xa0")
+    enclave.accept_platforms(dataclasses.replace(part, platforms=(forged,)))
+    with pytest.raises(Untrusted, match="root"):
+        enclave.accept_header(
+            parse(HeaderUpdate, header_update_bytes(head, with_platforms=True, part=last)), world.time_ms
+        )
+    for number in range(5):  # roots without a header are forgotten
+        enclave.accept_platforms(dataclasses.replace(part, root=bytes((number,)) * 32))
+    assert len(enclave._ahead) == 2

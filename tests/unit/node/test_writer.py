@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from onecode.errors import Misconfigured
-from onecode.node.blocks import State, load_block, load_header, load_proven, load_state
+from onecode.node.blocks import State, load_block, load_first, load_header, load_place, load_proven, load_state
 from onecode.node.store import StoreConfig, WriterStore, open_writer
 from onecode.node.writer import BlockWriter
 from onecode.proof.header import BlockId, Commit, CommitVote, Header, SignedHeader, Validator, ValidatorSet, VoteFlag
 from onecode.proof.map import Section
 from onecode.registry.map import load
 from onecode.registry.store import Reader, Table
+from onecode.wire import sha256
 from plain_machine import TAKEN, PlainMachine
 
 VALIDATORS = ValidatorSet(validators=(Validator(public_key=bytes(32), power=1),))
@@ -187,4 +188,37 @@ def test_a_full_store_halts_even_if_the_application_swallows_it(tmp_path: Path) 
     with pytest.raises(Misconfigured) as caught:
         writer.check(b"a=1", 1)
     assert caught.value.code == "node.halted"
+    store.close()
+
+
+def test_old_blocks_and_headers_are_forgotten_with_their_transactions(tmp_path: Path) -> None:
+    store = open_writer(tmp_path, StoreConfig(map_bytes=16 << 20))
+    writer = BlockWriter(store, PlainMachine(store))  # an archive at first
+
+    def run(until: int) -> None:
+        state = writer.executed
+        for height in range(state.height + 1, until + 1):
+            transactions = [b"k%d=1" % height, b"k1=1"]  # the second one is a replay of the first block's
+            state = State(height, writer.finalize(height, height, transactions).app_hash)
+            writer.decided(signed(height + 1, state.app_hash), VALIDATORS)
+
+    writer.decided(signed(1, writer.init_chain({})), VALIDATORS)
+    run(60)
+    with store.snapshot() as view:
+        assert load_first(view) == 1 and load_header(view, 1) is not None
+        assert load_place(view, sha256(b"k1=1")) == (1, 0)  # where it succeeded, not where it was refused
+        assert load_place(view, sha256(b"k60=1")) == (60, 0)
+    writer = BlockWriter(store, PlainMachine(store), keep_blocks=10)
+    run(61)
+    with store.snapshot() as view:
+        assert load_first(view) == 17  # a bounded number with each block
+        assert load_place(view, sha256(b"k1=1")) is None
+    run(70)
+    with store.snapshot() as view:
+        assert load_first(view) == 61
+        heights = [height for height in range(1, 72) if load_block(view, height) is not None]
+        assert heights == list(range(61, 71))
+        assert [height for height in range(1, 72) if load_header(view, height)] == list(range(61, 72))
+        assert load_place(view, sha256(b"k60=1")) is None and load_place(view, sha256(b"k61=1")) == (61, 0)
+        assert load_proven(view) is not None
     store.close()
