@@ -36,6 +36,22 @@ def _require_tokens(wait_ms: int) -> None:
         raise Unreachable("query.rate", message, status=429, retry_after_ms=wait_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    """What is missing from a bucket at a time, in thousandths of a token; `slot` None before it has one."""
+
+    rate: Rate
+    key: bytes
+    slot: int | None
+    missing: int
+    at_ms: int
+
+    def wait_ms(self, tokens: int) -> int:
+        """Milliseconds until there are so many tokens; 0 if there are."""
+        over = self.missing + tokens * _TOKEN - self.rate.burst * _TOKEN
+        return -(-over * self.rate.period_ms // (self.rate.tokens * _TOKEN)) if over > 0 else 0
+
+
 class Buckets:
     """All buckets of one enclave, its workers together. Whoever has none yet starts with a full one."""
 
@@ -49,40 +65,40 @@ class Buckets:
         Takes the platform's token. Called once the device's signature holds: nobody spends another's tokens.
         """
         with self._lock:
-            _require_tokens(self._wait_ms(ISSUER, platform, 1, now_ms)[0])
-            _require_tokens(self._wait_ms(HITS, device, 1, now_ms)[0])
-            _require_tokens(self._wait_ms(MISSES, device, 1, now_ms)[0])
-            self._take(ISSUER, platform, 1, now_ms)
+            issuer = self._look(ISSUER, platform, now_ms)
+            _require_tokens(issuer.wait_ms(1))
+            _require_tokens(self._look(HITS, device, now_ms).wait_ms(1))
+            _require_tokens(self._look(MISSES, device, now_ms).wait_ms(1))
+            self._take(issuer, 1)
 
     def count_hits(self, device: bytes, opened: int, now_ms: int) -> None:
         """Take a token for each candidate about to be opened, or raise `Unreachable`."""
         with self._lock:
-            self._take(HITS, device, opened, now_ms)
+            self._take(self._look(HITS, device, now_ms), opened)
 
     def count_miss(self, device: bytes, now_ms: int) -> None:
         """Take a token for a query that found nothing; `admit` has seen that there is one."""
         with self._lock:
-            self._take(MISSES, device, 1, now_ms)
+            self._take(self._look(MISSES, device, now_ms), 1)
 
-    def _take(self, rate: Rate, key: bytes, tokens: int, now_ms: int) -> None:
+    def _take(self, bucket: _Bucket, tokens: int) -> None:
         """Take tokens or raise. Only here a bucket gets a slot: a platform's rate bounds how many its wallets use."""
-        wait_ms, missing, at_ms = self._wait_ms(rate, key, tokens, now_ms)
-        _require_tokens(wait_ms)
-        found = self._table.find(rate.name + key, lambda values: now_ms - values[1] > SLOWEST_FULL_MS)
+        _require_tokens(bucket.wait_ms(tokens))
+        slot = bucket.slot
+        if slot is None:
+            found = self._table.find(bucket.key, lambda values: bucket.at_ms - values[1] > SLOWEST_FULL_MS)
+            if found is None:
+                message = "too many wallets in this window; ask another node"
+                raise Unreachable("enclave.busy", message, retry_after_ms=5_000)
+            slot = found[0]
+        self._table.write(slot, bucket.missing + tokens * _TOKEN, bucket.at_ms)
+
+    def _look(self, rate: Rate, key: bytes, now_ms: int) -> _Bucket:
+        """A bucket as it is now. Its time never goes back: a host that swings its clock fills nothing twice."""
+        key = rate.name + key
+        found = self._table.find(key)
         if found is None:
-            message = "too many wallets in this window; ask another node"
-            raise Unreachable("enclave.busy", message, retry_after_ms=5_000)
-        self._table.write(found[0], missing + tokens * _TOKEN, at_ms)
-
-    def _wait_ms(self, rate: Rate, key: bytes, tokens: int, now_ms: int) -> tuple[int, int, int]:
-        """Milliseconds until there are so many tokens, what is missing from the bucket now, and the time of that.
-
-        That time never goes back: a host that swings its clock fills nothing twice.
-        """
-        found = self._table.find(rate.name + key)
-        taken, at_ms = self._table.read(found[0]) if found is not None else (0, now_ms)
+            return _Bucket(rate, key, None, 0, now_ms)
+        taken, at_ms = self._table.read(found[0])
         gained = max(0, now_ms - at_ms) * rate.tokens * _TOKEN // rate.period_ms
-        missing = max(0, taken - gained)
-        over = missing + tokens * _TOKEN - rate.burst * _TOKEN
-        wait_ms = -(-over * rate.period_ms // (rate.tokens * _TOKEN)) if over > 0 else 0
-        return wait_ms, missing, max(now_ms, at_ms)
+        return _Bucket(rate, key, found[0], max(0, taken - gained), max(now_ms, at_ms))

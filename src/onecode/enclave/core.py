@@ -32,7 +32,7 @@ from onecode.proof.header import header_hash
 from onecode.proof.leaves import KeyState, Link, PlatformLeaf, Role
 from onecode.proof.light import Trust, TrustedState, VerifiedHeader, require_fresh, trusted_state, verify_header
 from onecode.proof.map import Section, SectionRoots, verify_absence, verify_presence, verify_roots
-from onecode.query.credential import parse_credential, verify_credential
+from onecode.query.credential import parse_credential, verify_parsed
 from onecode.query.messages import (
     PROTOCOL,
     ClearQuery,
@@ -338,7 +338,7 @@ class Enclave:
             raise Untrusted(
                 "credential.platform_unknown", "the credential's platform is not on chain", field="platform"
             )
-        credential = verify_credential(self._settings.chain_id, raw, leaf, claimed.platform, now_ms)
+        credential = verify_parsed(self._settings.chain_id, signed, claimed, leaf, claimed.platform, now_ms)
         issuer = leaf.key(Role.DEVICE, signed.key)
         if issuer is not None and issuer.state == KeyState.ACTIVE:
             if len(self._credentials) >= CREDENTIALS_KEPT:

@@ -19,6 +19,7 @@ PLATFORM_SLOTS = 4_096
 class _Held:
     ciphers: dict[int, AESGCMSIV]
     expires_ms: int
+    slot: int  # of the count of openings; a slot that is used never moves
 
 
 class Leases:
@@ -51,21 +52,20 @@ class Leases:
     def hold(self, grant: Grant) -> None:
         """Replace a platform's keys by those of a fresh grant; in each worker."""
         ciphers = {epoch.epoch: AESGCMSIV(epoch.key) for epoch in grant.epochs}
-        self._held[grant.platform] = _Held(ciphers, grant.expires_ms)
+        with self._lock:
+            self._held[grant.platform] = _Held(ciphers, grant.expires_ms, self._slot(grant.platform))
 
     def take(self, platform: bytes, epoch: int, now_ms: int) -> AESGCMSIV | None:
         """The cipher for one opening, which is counted; None if there is no such key under a running lease."""
         held = self._held.get(platform)
-        cipher = held.ciphers.get(epoch) if held is not None and now_ms < held.expires_ms else None
-        if cipher is None:
+        if held is None or now_ms >= held.expires_ms or epoch not in held.ciphers:
             return None
         with self._lock:
-            slot = self._slot(platform)
-            left, renew_at, used = self._openings.read(slot)
+            left, renew_at, used = self._openings.read(held.slot)
             if not left:
                 return None
-            self._openings.write(slot, left - 1, renew_at, used)
-        return cipher
+            self._openings.write(held.slot, left - 1, renew_at, used)
+        return held.ciphers[epoch]
 
     def left(self, platform: bytes) -> int:
         """Openings left; for the enclave itself, never for its host."""

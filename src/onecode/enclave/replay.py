@@ -5,7 +5,7 @@ from __future__ import annotations
 from onecode.enclave.shared import SharedTable, shared_lock
 from onecode.errors import Unreachable, Untrusted
 
-IDS_SLOTS = 1 << 20  # 24 bytes each; in use only as far as queries come
+IDS_SLOTS = 1 << 22  # 24 bytes each; memory is used only as far as queries come
 
 
 class SeenQueries:

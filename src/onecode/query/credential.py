@@ -23,13 +23,24 @@ def parse_credential(raw: bytes) -> tuple[SignedCredential, Credential]:
 
 
 def verify_credential(chain_id: str, raw: bytes, platform: PlatformLeaf, platform_id: bytes, now_ms: int) -> Credential:
-    """The credential in `raw`, issued by `platform`, whose leaf the caller has proven.
+    """The credential in `raw`, verified as `verify_parsed` does."""
+    return verify_parsed(chain_id, *parse_credential(raw), platform, platform_id, now_ms)
+
+
+def verify_parsed(
+    chain_id: str,
+    signed: SignedCredential,
+    credential: Credential,
+    platform: PlatformLeaf,
+    platform_id: bytes,
+    now_ms: int,
+) -> Credential:
+    """The credential, which is what `signed` holds, issued by `platform`, whose leaf the caller has proven.
 
     1. It names this platform. 2. The window is at most 24 h and `now_ms` is inside it. 3. The platform is active.
     4. The key is a device key of the platform that still verifies. 5. The signature holds.
     Does not check that the caller holds the device key (see `verify_device`).
     """
-    signed, credential = parse_credential(raw)
     if credential.platform != platform_id:  # 1
         raise Untrusted("credential.platform", "the credential is of another platform", field="credential")
     window_ms = credential.valid_until_ms - credential.valid_from_ms
