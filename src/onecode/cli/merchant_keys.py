@@ -23,12 +23,13 @@ _RECOVERY = click.option("--recovery", type=_FILE, help="File with the recovery 
 MINUTE_MS = 60_000
 
 
-def _submit(node: str, transaction: bytes, code: str) -> Submitted:
+def _submit(node: str, transaction: bytes) -> Submitted:
     from onecode.network.client import NodeClient
 
     submitted = NodeClient(node).submit(transaction)
     if submitted.code:
-        raise Declined(code, f"the registry refused: {submitted.name} (result {submitted.code})")
+        message = f"the registry refused: {submitted.name} (result {submitted.code})"
+        raise Declined("merchant.transaction_failed", message)
     return submitted
 
 
@@ -42,7 +43,7 @@ def orderkeys(directory: Path, node: str) -> None:
 
     found = load_merchant(directory)
     key = make_order_key(found, secrets.token_bytes)
-    submitted = _submit(node, build_orderkeys(found, (key.public,), now_ms()), "merchant.orderkeys_failed")
+    submitted = _submit(node, build_orderkeys(found, (key.public,), now_ms()))
     save_submitted(found, submitted.code, serial=False)
     console().show(
         {"order_key": key.public.hex(), "height": submitted.height},
@@ -96,7 +97,7 @@ def rotate(directory: Path, node: str) -> None:
 
     found = load_merchant(directory)
     following = make_next_key(found, secrets.token_bytes)
-    submitted = _submit(node, build_rotate(found, following, now_ms()), "merchant.rotate_failed")
+    submitted = _submit(node, build_rotate(found, following, now_ms()))
     save_next_controller(found, recovered=False)
     console().show(
         {"controller": following.public.hex(), "height": submitted.height},
@@ -120,11 +121,11 @@ def recover(directory: Path, node: str, recovery: Path | None, cancel: bool) -> 
     found = load_merchant(directory)
     key = load_recovery(found, recovery)
     if cancel:
-        submitted = _submit(node, build_recover_cancel(found, key, now_ms()), "merchant.recover_failed")
+        submitted = _submit(node, build_recover_cancel(found, key, now_ms()))
         console().show({"cancelled": True, "height": submitted.height}, ["the recovery that was pending is ended"])
         return
     following = make_next_key(found, secrets.token_bytes)
-    submitted = _submit(node, build_recover(found, key, following, now_ms()), "merchant.recover_failed")
+    submitted = _submit(node, build_recover(found, key, following, now_ms()))
     console().show(
         {"controller": following.public.hex(), "height": submitted.height},
         [f"{following.public.hex()} is to be the controller after the network's delay; height {submitted.height}"],

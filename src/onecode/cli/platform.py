@@ -200,7 +200,7 @@ def evidence(
     file = parse_evidence(_client(config, url, token).evidence(payment))
     if checkpoint is not None:
         if node is None and config is None:
-            raise Malformed("cli.node", "give --node, or --config of the platform", field="node")
+            raise Misconfigured("cli.node_missing", "give --node, or --config of the platform", field="node")
         node_url = node if node is not None or config is None else load_config(config).node_url
         file = add_trace(NodeClient(str(node_url)), file, checkpoint_height(read_file(checkpoint)))
     raw = file.encoded()

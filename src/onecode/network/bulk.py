@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -180,12 +181,21 @@ def publish_rows(
         except OnecodeError as error:
             return RowOutcome(row, None, None, None, error)
 
+    def tell(outcome: RowOutcome) -> None:
+        if outcome.error is None:
+            journal.add(outcome)
+        told(outcome)
+
     with ThreadPoolExecutor(at_once) as pool:
+        waiting = deque(pool.submit(one, row) for row in rows if row not in journal)
         try:
-            for outcome in pool.map(one, [row for row in rows if row not in journal]):
-                if outcome.error is None:
-                    journal.add(outcome)
-                told(outcome)
+            while waiting:
+                outcome = waiting[0].result()
+                waiting.popleft()
+                tell(outcome)
         except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)  # rows in hand end, and come again
+            pool.shutdown(wait=True, cancel_futures=True)
+            for future in waiting:  # rows that were in hand are published: they must not come again
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    tell(future.result())
             raise
