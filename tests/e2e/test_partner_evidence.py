@@ -121,6 +121,8 @@ def test_a_partners_record_is_paid_refunded_and_its_evidence_checked(
     assert (said["record_of"], said["taken_by"], said["partner"]) == ("Birch Pay", "Alder Pay", "posted")
     assert said["name"] == "Lanzhou Noodle House" and said["total"] == "29.50 CNY"
     assert "one organisation's word" in said["word_of"]
+    height = said["height"]
+    wait_for(lambda: running.node.status()["height"] > height + 1)
     late.write_bytes(running.operator("alder").trust_file())
     assert command(*check, late, exit_code=3)["code"] == "evidence.trace_end"
     assert command(*export, "--checkpoint", late)["headers"] > 0

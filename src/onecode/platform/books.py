@@ -48,7 +48,8 @@ class Transfer:
 @dataclass(frozen=True, slots=True)
 class Charge:
     """A payment's parts in minor units of `currency`. fee: the merchant's own, on top of the amount, paid by the payer;
-    platform_fee: what the platform keeps of the merchant's money."""
+    platform_fee: what the platform keeps of the merchant's money. payer: the account's owner; of the kind `CLEARING`
+    where another platform pays for its payer."""
 
     payer: bytes
     merchant: bytes
@@ -57,10 +58,26 @@ class Charge:
     tip_minor: int
     fee_minor: int
     platform_fee_minor: int
+    payer_kind: AccountKind = AccountKind.PAYER
 
     @property
     def total_minor(self) -> int:
         """What the payer pays."""
+        return self.amount_minor + self.tip_minor + self.fee_minor
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What was paid, or given back, in minor units. kept: of the merchant's money, by the platform."""
+
+    amount_minor: int
+    tip_minor: int
+    fee_minor: int
+    kept_minor: int
+
+    @property
+    def total_minor(self) -> int:
+        """What the payer paid, or gets."""
         return self.amount_minor + self.tip_minor + self.fee_minor
 
 
@@ -74,8 +91,8 @@ def transfer(debit: Account, credit: Account, amount_minor: int) -> Transfer:
 
 
 def charge_transfers(charge: Charge) -> tuple[Transfer, ...]:
-    """A payment to a merchant of this platform."""
-    payer = Account(AccountKind.PAYER, charge.payer, charge.currency)
+    """A payment to a merchant of this platform, by a payer of its own or by a partner."""
+    payer = Account(charge.payer_kind, charge.payer, charge.currency)
     merchant = Account(AccountKind.MERCHANT, charge.merchant, charge.currency)
     tips = Account(AccountKind.TIPS, charge.merchant, charge.currency)
     fees = Account(AccountKind.FEES, b"", charge.currency)
@@ -85,6 +102,41 @@ def charge_transfers(charge: Charge) -> tuple[Transfer, ...]:
         (merchant, fees, charge.platform_fee_minor),
     )
     return tuple(transfer(debit, credit, amount) for debit, credit, amount in parts if amount)
+
+
+def clearing_transfers(charge: Charge, partner: bytes) -> tuple[Transfer, ...]:
+    """A payment by a partner's record: the partner is owed all of it, and pays the merchant."""
+    payer = Account(charge.payer_kind, charge.payer, charge.currency)
+    return (transfer(payer, Account(AccountKind.CLEARING, partner, charge.currency), charge.total_minor),)
+
+
+def refund_parts(paid: Parts, before: Parts, amount_minor: int, tip_minor: int) -> Parts:
+    """What goes back for `amount_minor` of the amount and `tip_minor` of the tip, after the refunds in `before`.
+
+    1. Something goes back. 2. Amount and tip together with `before` are at most what was paid. 3. Of the merchant's fee
+    and of what the platform kept goes back the share of the amount refunded so far, rounded down, less what went back
+    before: all of it with the last of the amount.
+    """
+    if amount_minor < 0 or tip_minor < 0 or amount_minor + tip_minor < 1:  # 1
+        raise Malformed("refund.empty", "a refund gives back a positive amount or tip", field="amount_minor")
+    amount, tip = before.amount_minor + amount_minor, before.tip_minor + tip_minor
+    if amount > paid.amount_minor:  # 2
+        raise Declined("refund.too_much", "no more goes back than was paid", field="amount_minor")
+    if tip > paid.tip_minor:
+        raise Declined("refund.too_much", "no more goes back than was paid", field="tip_minor")
+    fee, kept = (whole * amount // paid.amount_minor for whole in (paid.fee_minor, paid.kept_minor))  # 3
+    return Parts(amount_minor, tip_minor, fee - before.fee_minor, kept - before.kept_minor)
+
+
+def refund_transfers(payer: Account, merchant: bytes, parts: Parts) -> tuple[Transfer, ...]:
+    """A refund by the merchant's own platform. The merchant's account may fall below zero: it then owes."""
+    own = Account(AccountKind.MERCHANT, merchant, payer.currency)
+    moves = (
+        (own, payer, parts.amount_minor + parts.fee_minor),
+        (Account(AccountKind.TIPS, merchant, payer.currency), payer, parts.tip_minor),
+        (Account(AccountKind.FEES, b"", payer.currency), own, parts.kept_minor),
+    )
+    return tuple(transfer(debit, credit, amount) for debit, credit, amount in moves if amount)
 
 
 def funding_transfers(payer: bytes, opening_minor: Mapping[str, int]) -> tuple[Transfer, ...]:

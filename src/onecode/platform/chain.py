@@ -16,13 +16,13 @@ import httpx
 
 from onecode.errors import Declined, Malformed, Misconfigured, OnecodeError, Unreachable, Untrusted, from_problem
 from onecode.proof.header import SignedHeader, ValidatorSet
-from onecode.proof.leaves import PlatformLeaf
+from onecode.proof.leaves import AliasLeaf, PlatformLeaf
 from onecode.proof.light import Trust, VerifiedHeader, trusted_state, verify_header
 from onecode.proof.map import Section, verify_roots
 from onecode.query.follow import Follower
-from onecode.query.messages import PROTOCOL, ClearQuery, HeaderView, LeafView, MemberView
+from onecode.query.messages import PROTOCOL, ClearQuery, HeaderView, LeafView, MemberView, NetworkView
 from onecode.query.requests import MEMBER_HEADER, member_header
-from onecode.query.verify import VerifiedState, verify_platforms, verify_state
+from onecode.query.verify import VerifiedState, find_query_key, verify_platforms, verify_state
 from onecode.registry.counters import NonceLeaf, nonce_key
 from onecode.schema import Message, parse
 from onecode.wire import SigningKey
@@ -83,7 +83,7 @@ class Chain:
         self._lock = threading.RLock()
         self._follower = Follower(trust, header_age_ms_max)
         self._newest: HeaderView | None = None
-        self._own: tuple[int, PlatformLeaf] | None = None  # when it was fetched, and the leaf
+        self._leaves: dict[bytes, tuple[int, PlatformLeaf]] = {}  # by platform: when it was fetched, and the leaf
 
     # --- reading
 
@@ -103,15 +103,45 @@ class Chain:
 
     def own_leaf(self) -> PlatformLeaf:
         """The platform's own leaf, proven under a fresh header at most `leaf_age_ms_max` ago."""
-        own, now_ms = self._own, self._clock_ms()
-        if own is not None and 0 <= now_ms - own[0] <= self._leaf_age_ms_max:
-            return own[1]
-        raw = self._fetch_leaf(Section.PLATFORMS, self._platform)
-        if raw is None:
+        leaf = self.platform_leaf(self._platform)
+        if leaf is None:
             raise Misconfigured("platform.not_admitted", "the chain knows no platform with this root key")
-        leaf = parse(PlatformLeaf, raw, path="platform")
-        self._own = (now_ms, leaf)
         return leaf
+
+    def platform_leaf(self, platform: bytes) -> PlatformLeaf | None:
+        """A platform's leaf, proven as `own_leaf`, or None where it is proven that the chain knows no such platform."""
+        known, now_ms = self._leaves.get(platform), self._clock_ms()
+        if known is not None and 0 <= now_ms - known[0] <= self._leaf_age_ms_max:
+            return known[1]
+        raw = self._fetch_leaf(Section.PLATFORMS, platform)
+        if raw is None:
+            return None
+        leaf = parse(PlatformLeaf, raw, path="platform")
+        self._leaves[platform] = (now_ms, leaf)
+        return leaf
+
+    def fetch_enclave(self) -> tuple[bytes, int]:
+        """The query key of an enclave of the node that this platform's key service attested and the policy allows, and
+        the header's height.
+
+        Raises `Unreachable` where the node has none.
+        """
+
+        def read() -> tuple[bytes, int]:
+            view = self._parsed(NetworkView, self._get("/v1/network"))
+            header = self._follow(view.header, view.validators)
+            verify_roots(view.roots, header.header.app_hash)
+            query_key = find_query_key(view, self._platform, header.signed_ms, self._clock_ms())
+            if query_key is None:
+                raise Unreachable("chain.no_enclave", "the platform's node has no enclave that may be asked now")
+            return query_key, header.header.height
+
+        return self._proven(read)
+
+    def ask(self, query: bytes) -> bytes:
+        """The node's answer to an encoded Query, unverified."""
+        response = self._send("POST", "/v1/query", content=query, headers={"content-type": "application/cbor"})
+        return self._accepted(response)
 
     def last_nonce(self) -> int:
         """The last nonce that the platform's transaction key used on the chain; 0 before the first."""
@@ -141,11 +171,16 @@ class Chain:
 
         return self._proven(read)
 
+    def fetch_alias(self, key: bytes) -> AliasLeaf | None:
+        """The alias's leaf, or None where it is proven that it is not bound."""
+        raw = self._fetch_leaf(Section.ALIASES, key)
+        return None if raw is None else parse(AliasLeaf, raw, path="alias")
+
     def _fetch_leaf(self, section: Section, key: bytes) -> bytes | None:
         path = f"/v1/leaves/{section.name.lower()}/{key.hex()}"
 
         def read() -> bytes | None:
-            view = self._parsed(LeafView, self._get(path))
+            view = self._parsed(LeafView, self._get(path, member=section == Section.ALIASES))
             with self._lock:
                 self._follow(view.header, view.validators)
                 return self._follower.verify_leaf(view, section, key, self._clock_ms())
@@ -216,7 +251,10 @@ class Chain:
             headers[MEMBER_HEADER] = member_header(
                 self.chain_id, self._platform, self._key, "GET", path, b"", self._clock_ms()
             )
-        response = self._send("GET", path, headers=headers)
+        return self._accepted(self._send("GET", path, headers=headers))
+
+    @staticmethod
+    def _accepted(response: httpx.Response) -> bytes:
         if response.status_code != 200:
             error = _problem(response)
             raise Unreachable("chain.refused", f"the platform's node refuses: {error}") from error
@@ -239,6 +277,9 @@ class Chain:
                 error = _problem(response)
                 if isinstance(error, Unreachable) or "result_code" not in answer:
                     raise error
+                items = answer.get("items", ())
+                if len(items) == 1:
+                    return Outcome(int(items[0]["code"]), str(items[0]["name"]), None)
                 return Outcome(int(answer["result_code"]), str(answer["result"]), None)
             items = answer["items"]
             first = items[0] if answer["code"] and len(items) == 1 else answer

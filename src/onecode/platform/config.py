@@ -52,6 +52,19 @@ class PlatformConfig:
     credential_ms: int = field(default=24 * 3_600_000, metadata={"range": (1_000, 24 * 3_600_000)})
     merchant_fee_hundredths_percent: int = field(default=0, metadata={"range": (0, 9_999)})
     payment_minor_max: int = field(default=100_000_000, metadata={"range": (1, AMOUNT_MINOR_MAX)})
+    partners: tuple[bytes, ...] = field(default=(), metadata={"bytes": 20})
+    partner_timeout_ms: int = field(default=10_000, metadata={"range": (100, 120_000)})
+    partner_retry_ms: int = field(default=1_000, metadata={"range": (10, 600_000)})
+    partner_pending_ms: int = field(default=120_000, metadata={"range": (1_000, 3_600_000)})
+    clearing_minor_max: int = field(default=100_000_000, metadata={"range": (0, AMOUNT_MINOR_MAX)})
+    rotation_grace_ms: int = field(default=2 * 3_600_000, metadata={"range": (0, 24 * 3_600_000)})
+    webhook_private_addresses: bool = False
+    webhook_timeout_ms: int = field(default=10_000, metadata={"range": (100, 60_000)})
+    webhook_retry_ms: int = field(default=5_000, metadata={"range": (10, 3_600_000)})
+    webhook_attempts_max: int = field(default=12, metadata={"range": (1, 100)})
+    stream_ms_max: int = field(default=600_000, metadata={"range": (100, 24 * 3_600_000)})
+    streams_max: int = field(default=200, metadata={"range": (0, 100_000)})
+    header_bytes_max: int = field(default=16 * 1024, metadata={"range": (4_096, 1 << 20)})
     sandbox: bool = False
     sandbox_opening_minor: dict[str, int] = field(default_factory=dict)
     sandbox_accounts_max: int = field(default=10_000, metadata={"range": (0, 10_000_000)})
@@ -85,19 +98,25 @@ def _value(spec: dataclasses.Field[Any], value: Any, directory: Path) -> Any:
         ):
             raise _refuse(name, "an object of minor units by ISO 4217 currency")
         return dict(value)
+    if kind == "tuple[bytes, ...]":
+        if type(value) is not list:
+            raise _refuse(name, "a list of ids in hex")
+        return tuple(_bytes(spec, one) for one in value)
     if type(value) is not str or not value:
         raise _refuse(name, "text")
     if kind == "Path":
         return directory / value
-    if kind == "bytes":
-        try:
-            raw = bytes.fromhex(value)
-        except ValueError:
-            raw = b""
-        if len(raw) != spec.metadata["bytes"]:
-            raise _refuse(name, f"{spec.metadata['bytes']} bytes in hex")
-        return raw
-    return value
+    return _bytes(spec, value) if kind == "bytes" else value
+
+
+def _bytes(spec: dataclasses.Field[Any], value: Any) -> bytes:
+    try:
+        raw = bytes.fromhex(value)
+    except (ValueError, TypeError):
+        raw = b""
+    if len(raw) != spec.metadata["bytes"]:
+        raise _refuse(spec.name, f"{spec.metadata['bytes']} bytes in hex")
+    return raw
 
 
 def parse_config(data: bytes, directory: Path) -> PlatformConfig:

@@ -19,6 +19,8 @@ from onecode.platform.devices import DeviceCall
 from onecode.query.requests import DEVICE_HEADER
 
 PROBLEM = "application/problem+json"
+CBOR = "application/cbor"
+JSON = "application/json"
 INT_PARAMETER_DIGITS_MAX = 18
 
 log = logging.getLogger(__name__)
@@ -102,12 +104,13 @@ async def read_call(request: Request, body_bytes_max: int) -> Call:
 def json_response(value: Any, status: int = 200) -> Response:
     """A JSON answer."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    return Response(body, status, media_type="application/json")
+    return Response(body, status, media_type=JSON)
 
 
-def problem_response(error: OnecodeError) -> Response:
-    """The RFC 9457 answer for an error."""
+def problem_response(error: OnecodeError, **more: str) -> Response:
+    """The RFC 9457 answer for an error; `more` headers."""
     headers = {} if error.retry_after_ms is None else {"retry-after": str(-(-error.retry_after_ms // 1000))}
+    headers |= more
     return Response(json.dumps(error.problem()).encode("utf-8"), error.status, headers, PROBLEM)
 
 
@@ -141,5 +144,6 @@ async def answer_http_error(_: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path, no such method."""
     status = error.status_code if isinstance(error, HTTPException) else 400
     if status == 405:
-        return problem_response(Malformed("http.method", "this path has no such method", status=405))
+        allowed = (error.headers or {}) if isinstance(error, HTTPException) else {}
+        return problem_response(Malformed("http.method", "this path has no such method", status=405), **allowed)
     return problem_response(Malformed("http.path", "there is no such path", status=404))

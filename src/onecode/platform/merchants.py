@@ -15,6 +15,8 @@ from onecode.platform.epochs import current_epoch, load_epochs
 from onecode.platform.outbox import enqueue, has_waiting
 from onecode.platform.schema import Merchant, RecordRow, RecordState
 from onecode.record.envelope import NONCE_BYTES, SALT_BYTES, RecordIds, commitment, seal_envelope, sign_record
+from onecode.registry.results import Result
+from onecode.registry.rules_records import VERSION_AHEAD_MAX
 from onecode.registry.transactions import Birth, Kind, Publication, RecordPublish, RecordWithdraw, Withdrawal
 from onecode.schema import parse
 from onecode.wire import sha256
@@ -79,15 +81,22 @@ def _require_idle(session: Session, merchant: bytes, service: str) -> None:
         raise Declined("merchant.busy", "a transaction for this record is still on its way to the chain")
 
 
-def _next_version(view: MerchantView, platform: bytes, service: str) -> tuple[int, bool]:
-    """The version that the registry takes next, and whether it makes a new link."""
-    if view.state is None:
-        return 1, True
-    link = view.state.link_of(platform)
+def _next_version(view: MerchantView, platform: bytes, service: str, newest: RecordRow | None) -> tuple[int, bool]:
+    """A version that the registry takes next, and whether it makes a new link.
+
+    A new link takes the one above the floor. Where another platform's ending link raised the floor meanwhile, the next
+    attempt lies as far ahead as may be; a version that failed for another reason is tried again.
+    """
+    link = view.state.link_of(platform) if view.state is not None else None
     if link is not None:
         return link.version + 1, False
-    listed = view.state.entry.service(service)
-    return (listed.version_floor if listed is not None else 0) + 1, True
+    listed = view.state.entry.service(service) if view.state is not None else None
+    floor = listed.version_floor if listed is not None else 0
+    if newest is None or newest.state != RecordState.FAILED:
+        return floor + 1, True
+    if newest.refusal == Result.VERSION.name.lower():
+        return floor + VERSION_AHEAD_MAX, True
+    return max(floor + 1, newest.version), True
 
 
 def publish(platform: Platform, merchant: bytes, service: str) -> int:
@@ -98,11 +107,12 @@ def publish(platform: Platform, merchant: bytes, service: str) -> int:
     with platform.database.read() as session:
         load_merchant(session, merchant, service)
         _require_idle(session, merchant, service)
+        newest = _newest(session, merchant, service)
     view = platform.chain.fetch_merchant(merchant, service)
     nonce_floor = platform.chain.last_nonce()
     epochs = load_epochs(platform.config.epoch_key_file)
     epoch = current_epoch(epochs)
-    version, is_new = _next_version(view, platform.id, service)
+    version, is_new = _next_version(view, platform.id, service, newest)
     with platform.database.write() as session:
         agreement = parse(Agreement, load_merchant(session, merchant, service).agreement)
         _require_idle(session, merchant, service)
@@ -136,6 +146,7 @@ def publish(platform: Platform, merchant: bytes, service: str) -> int:
                 commitment=committed,
                 refusal=None,
                 created_ms=platform.clock_ms(),
+                superseded_ms=None,
             )
         )
         payload = RecordPublish(items=(publication,))

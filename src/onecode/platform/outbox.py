@@ -15,8 +15,9 @@ from onecode.errors import Declined, Unreachable
 from onecode.platform.chain import Outcome
 from onecode.platform.context import Platform
 from onecode.platform.schema import OutboxRow, OutboxState, RecordRow, RecordState
+from onecode.proof.leaves import alias_key
 from onecode.registry.results import Result
-from onecode.registry.transactions import PAYLOADS, Kind, SignerKind, build_transaction
+from onecode.registry.transactions import PAYLOADS, AliasBind, Kind, SignerKind, build_transaction
 from onecode.schema import Message, parse
 
 ATTEMPTS = 3  # how often one row is signed again at a time
@@ -132,6 +133,10 @@ class Sender:
 
     def _is_applied(self, row: OutboxRow) -> bool:
         """Whether the chain's proven state shows what the row was to do. Unknown while the merchant is frozen."""
+        if row.kind == Kind.ALIAS_BIND:
+            given = parse(AliasBind, row.payload)
+            leaf = self._platform.chain.fetch_alias(alias_key(given.guid, given.values))
+            return leaf is not None and leaf.merchant == given.merchant
         try:
             view = self._platform.chain.fetch_merchant(row.merchant, row.service)
         except Declined as error:
@@ -160,19 +165,21 @@ class Sender:
             ended.state = OutboxState.DONE if ok else OutboxState.FAILED
             ended.code, ended.height = outcome.code, outcome.height
             ended.refusal = None if ok else outcome.name
+            if row.kind == Kind.ALIAS_BIND:
+                return
             record = session.get_one(RecordRow, (row.merchant, row.service, row.version))
             record.refusal = ended.refusal
             if row.kind == Kind.RECORD_WITHDRAW:
                 if ok:
                     record.state = RecordState.WITHDRAWN
             elif ok:
-                _supersede(session, row)
+                _supersede(session, row, self._platform.clock_ms())
                 record.state = RecordState.LIVE
             else:
                 record.state = RecordState.FAILED
 
 
-def _supersede(session: Session, row: OutboxRow) -> None:
+def _supersede(session: Session, row: OutboxRow, now_ms: int) -> None:
     older = select(RecordRow).where(
         RecordRow.merchant == row.merchant,
         RecordRow.service == row.service,
@@ -180,4 +187,4 @@ def _supersede(session: Session, row: OutboxRow) -> None:
         RecordRow.state == RecordState.LIVE,
     )
     for record in session.scalars(older):
-        record.state = RecordState.SUPERSEDED
+        record.state, record.superseded_ms = RecordState.SUPERSEDED, now_ms

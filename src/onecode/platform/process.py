@@ -22,13 +22,16 @@ from onecode.errors import Misconfigured, OnecodeError
 from onecode.platform.app import PlatformApp
 from onecode.platform.chain import Chain
 from onecode.platform.config import PlatformConfig, load_config
+from onecode.platform.connections import bounded_protocol
 from onecode.platform.context import Platform
 from onecode.platform.database import Database, open_database
 from onecode.platform.epochs import load_epochs
 from onecode.platform.keyring import load_keyring
+from onecode.platform.notices import NoticeSender
 from onecode.platform.outbox import Sender
 from onecode.platform.schema import LightHeader
 from onecode.platform.trust import load_certificate, load_trust
+from onecode.platform.webhooks import WebhookSender
 from onecode.query.messages import HeaderView
 from onecode.schema import parse
 
@@ -96,33 +99,46 @@ def open_platform(
     return Platform(config, keys, certificate, database, chain, clock_ms, entropy)
 
 
-class Background(threading.Thread):
-    """Empties the outbox whenever it can, and keeps the newest verified header."""
+def open_notices(platform: Platform) -> NoticeSender:
+    """What sends notices to partners."""
+    timeout_s = platform.config.partner_timeout_ms / 1000
+    return NoticeSender(platform, httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False))
 
-    def __init__(self, platform: Platform, sender: Sender) -> None:
-        super().__init__(name="outbox", daemon=True)
-        self._platform = platform
-        self._sender = sender
+
+class Background(threading.Thread):
+    """Does one thing again and again, whatever becomes of it."""
+
+    def __init__(self, name: str, action: Callable[[], None], pause_ms: int) -> None:
+        super().__init__(name=name, daemon=True)
+        self._action = action
+        self._pause_ms = pause_ms
         self._stopping = threading.Event()
-        self._saved_ms = 0
 
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._sender.drain()
-                self._keep_header()
+                self._action()
             except OnecodeError as error:
-                log.warning("the outbox waits: %s", error)
+                log.warning("the %s waits: %s", self.name, error)
             except Exception:
-                log.exception("the outbox failed")
-            self._stopping.wait(self._platform.config.outbox_retry_ms / 1000)
+                log.exception("the %s failed", self.name)
+            self._stopping.wait(self._pause_ms / 1000)
 
     def stop(self) -> None:
-        """End the thread after the row at hand."""
+        """End the thread after what is at hand."""
         self._stopping.set()
         self.join(timeout=SHUTDOWN_S)
 
-    def _keep_header(self) -> None:
+
+class HeaderKeeper:
+    """Keeps the newest verified header, now and then."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._saved_ms = 0
+
+    def keep(self) -> None:
+        """Save the newest header if the last one was saved a minute ago."""
         view, time_ms = self._platform.chain.newest_view(), self._platform.clock_ms()
         if view is not None and time_ms - self._saved_ms >= HEADER_SAVED_EVERY_MS:
             save_header(self._platform.database, view)
@@ -132,7 +148,7 @@ class Background(threading.Thread):
 def serve(config: PlatformConfig) -> None:
     """Serve until the process is told to end."""
     platform = open_platform(config)
-    sender = Sender(platform)
+    sender, notices, webhooks = Sender(platform), open_notices(platform), WebhookSender(platform)
     try:
         listener = socket.create_server((config.host, config.port))
     except OSError as error:
@@ -141,11 +157,14 @@ def serve(config: PlatformConfig) -> None:
         ) from None
     server = uvicorn.Server(
         uvicorn.Config(
-            PlatformApp(platform, sender).starlette(),
+            PlatformApp(platform, sender, notices).starlette(),
+            http=bounded_protocol(config.request_timeout_ms),
+            ws="none",
+            h11_max_incomplete_event_size=config.header_bytes_max,
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=config.connections_max,
+            limit_concurrency=2 * config.connections_max,
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
     )
@@ -155,8 +174,14 @@ def serve(config: PlatformConfig) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    background = Background(platform, sender)
-    background.start()
+    background = (
+        Background("outbox", sender.drain, config.outbox_retry_ms),
+        Background("notices", notices.drain, min(config.partner_retry_ms, config.outbox_retry_ms)),
+        Background("webhooks", webhooks.drain, min(config.webhook_retry_ms, config.outbox_retry_ms)),
+        Background("header", HeaderKeeper(platform).keep, config.outbox_retry_ms),
+    )
+    for thread in background:
+        thread.start()
     host, port = listener.getsockname()[:2]
     ready = {"ready": True, "url": f"http://{host}:{port}", "pid": os.getpid(), "platform": platform.id.hex()}
     sys.stdout.write(json.dumps(ready) + "\n")
@@ -164,7 +189,10 @@ def serve(config: PlatformConfig) -> None:
     try:
         server.run(sockets=[listener])
     finally:
-        background.stop()
+        for thread in background:
+            thread.stop()
+        notices.close()
+        webhooks.close()
         platform.database.close()
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from onecode.platform.books import AccountKind
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class RecordState(StrEnum):
@@ -25,6 +25,20 @@ class OutboxState(StrEnum):
     WAITING = "waiting"
     DONE = "done"
     FAILED = "failed"
+
+
+class NoticeKind(StrEnum):
+    PAY = "pay"  # a payment by a partner's record
+    CANCEL = "cancel"  # ... that the partner shall not take any more
+    REFUND = "refund"  # to the platform whose payer gets money back
+
+
+class SendState(StrEnum):
+    """Of a notice or a webhook's delivery."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    DEAD = "dead"  # given up; an operator may send it again
 
 
 class Base(DeclarativeBase):
@@ -56,6 +70,7 @@ class RecordRow(Base):
     commitment: Mapped[bytes]
     refusal: Mapped[str | None]
     created_ms: Mapped[int]
+    superseded_ms: Mapped[int | None]  # when the next version was known to be live
 
 
 class OutboxRow(Base):
@@ -98,21 +113,58 @@ class Device(Base):
 
 
 class Payment(Base):
-    """An accepted payment. The idempotency key is the payer's; the reference of a signed order is used once."""
+    """A payment that was accepted, or that a partner asked for. The idempotency key is the payer's; for a payment that
+    comes from another platform account is that platform's id, and the key its own id of the payment."""
 
     __tablename__ = "payments"
     payment_id: Mapped[str] = mapped_column(primary_key=True)
-    account: Mapped[bytes] = mapped_column(ForeignKey("payer_accounts.account"))
+    payer_platform: Mapped[bytes]  # whose payer it is: this platform, or a partner
+    record_platform: Mapped[bytes]  # whose record is paid: this platform, or a partner
+    account: Mapped[bytes]
     idempotency_key: Mapped[str]
     request_hash: Mapped[bytes]
     merchant: Mapped[bytes]
     order_reference: Mapped[str | None]  # of a signed order only
+    currency: Mapped[str]
+    amount_minor: Mapped[int]
+    tip_minor: Mapped[int]
+    fee_minor: Mapped[int]
+    kept_minor: Mapped[int]  # of the merchant's money, by this platform
     state: Mapped[int]  # PaymentState
+    refusal: Mapped[str | None]  # why it was voided or expired
+    expires_ms: Mapped[int | None]  # until when a partner may take it
     receipt: Mapped[bytes]  # encoded SignedReceipt of the state
     created_ms: Mapped[int]
     __table_args__ = (
-        UniqueConstraint("account", "idempotency_key", name="payments_key"),
+        UniqueConstraint("payer_platform", "account", "idempotency_key", name="payments_key"),
         UniqueConstraint("merchant", "order_reference", name="payments_reference"),
+        Index("payments_open", "expires_ms", sqlite_where=text("state = 1")),
+        CheckConstraint(
+            "amount_minor > 0 AND tip_minor >= 0 AND fee_minor >= 0 AND kept_minor >= 0", name="payment_sane"
+        ),
+    )
+
+
+class RefundRow(Base):
+    """Money that went back from a payment; the rules of the table keep the sum within what was paid."""
+
+    __tablename__ = "refunds"
+    refund_id: Mapped[str] = mapped_column(primary_key=True)
+    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.payment_id"), index=True)
+    idempotency_key: Mapped[str]
+    request_hash: Mapped[bytes]
+    amount_minor: Mapped[int]
+    tip_minor: Mapped[int]
+    fee_minor: Mapped[int]
+    kept_minor: Mapped[int]
+    signed: Mapped[bytes]  # encoded SignedRefund
+    partner_signed: Mapped[bytes | None]  # of the partner that gave the money back
+    created_ms: Mapped[int]
+    __table_args__ = (
+        UniqueConstraint("payment_id", "idempotency_key", name="refunds_key"),
+        CheckConstraint(
+            "amount_minor >= 0 AND tip_minor >= 0 AND amount_minor + tip_minor > 0 AND fee_minor >= 0", name="some"
+        ),
     )
 
 
@@ -125,6 +177,70 @@ class Evidence(Base):
     view: Mapped[bytes]  # MemberView as the node sent it: header, commit, validators, entry, links, leaves, proofs
     signed_record: Mapped[bytes]
     receipt: Mapped[bytes]  # the first one
+    superseded: Mapped[bytes | None]  # encoded Superseded: the record that was named, replaced by a rotation
+
+
+class PartnerWord(Base):
+    """What another platform signed about a payment: its notice, or its receipt. Never changed, never deleted."""
+
+    __tablename__ = "partner_words"
+    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.payment_id"), primary_key=True)
+    body: Mapped[bytes]  # encoded PartnerPayment, or encoded SignedReceipt
+    proof: Mapped[str | None]  # the header Onecode-Member that a notice came with
+
+
+class PartnerRecord(Base):
+    """A partner's record as an enclave opened it. The commitment says which; every use verifies it anew."""
+
+    __tablename__ = "partner_records"
+    commitment: Mapped[bytes] = mapped_column(primary_key=True)
+    signed_record: Mapped[bytes]
+
+
+class NoticeRow(Base):
+    """A notice on its way to a partner, written with what it is about; sent until its fate is known."""
+
+    __tablename__ = "notices"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]  # NoticeKind
+    partner: Mapped[bytes]
+    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.payment_id"))
+    refund_id: Mapped[str | None] = mapped_column(ForeignKey("refunds.refund_id"))
+    body: Mapped[bytes]
+    state: Mapped[str]  # SendState
+    sent: Mapped[int]
+    next_ms: Mapped[int]
+    error: Mapped[str | None]
+    created_ms: Mapped[int]
+    __table_args__ = (
+        Index("notices_waiting", "next_ms", sqlite_where=text("state = 'waiting'")),
+        Index("notices_payment", "payment_id", unique=True, sqlite_where=text("refund_id IS NULL")),
+    )
+
+
+class Webhook(Base):
+    """Where a merchant wants to hear of events, and the secret that signs them."""
+
+    __tablename__ = "webhooks"
+    merchant: Mapped[bytes] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    secret: Mapped[bytes]
+    created_ms: Mapped[int]
+
+
+class Delivery(Base):
+    """One event on its way to a merchant's webhook, written with the event."""
+
+    __tablename__ = "deliveries"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    event: Mapped[int] = mapped_column(ForeignKey("events.id"))
+    merchant: Mapped[bytes]
+    state: Mapped[str]  # SendState
+    sent: Mapped[int]
+    next_ms: Mapped[int]
+    error: Mapped[str | None]
+    created_ms: Mapped[int]
+    __table_args__ = (Index("deliveries_waiting", "next_ms", sqlite_where=text("state = 'waiting'")),)
 
 
 class Event(Base):
@@ -207,6 +323,23 @@ RULES: tuple[str, ...] = (
     *_frozen("transfers"),
     *_frozen("journals"),
     *_frozen("evidence"),
+    *_frozen("partner_words"),
+    *_frozen("refunds"),
+    """
+    CREATE TRIGGER refunds_within_payment BEFORE INSERT ON refunds
+    WHEN EXISTS (
+      SELECT 1 FROM payments AS p WHERE p.payment_id = NEW.payment_id AND (
+        p.state <> 2
+        OR NEW.amount_minor + (SELECT coalesce(sum(amount_minor), 0) FROM refunds AS r
+                               WHERE r.payment_id = p.payment_id) > p.amount_minor
+        OR NEW.tip_minor + (SELECT coalesce(sum(tip_minor), 0) FROM refunds AS r
+                            WHERE r.payment_id = p.payment_id) > p.tip_minor
+        OR NEW.fee_minor + (SELECT coalesce(sum(fee_minor), 0) FROM refunds AS r
+                            WHERE r.payment_id = p.payment_id) > p.fee_minor
+        OR NEW.kept_minor + (SELECT coalesce(sum(kept_minor), 0) FROM refunds AS r
+                             WHERE r.payment_id = p.payment_id) > p.kept_minor))
+    BEGIN SELECT RAISE(ABORT, 'no more goes back than was paid'); END
+    """,
     "CREATE TRIGGER ledger_accounts_stay BEFORE DELETE ON ledger_accounts "
     "BEGIN SELECT RAISE(ABORT, 'ledger accounts stay'); END",
     "CREATE TRIGGER ledger_accounts_keep_name BEFORE UPDATE OF id, kind, owner, currency ON ledger_accounts "

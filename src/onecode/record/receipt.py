@@ -98,3 +98,40 @@ def verify_receipt(chain_id: str, signed: SignedReceipt) -> Receipt:
     """The receipt, if `signed.key` signed it. Does not check that the key is the platform's (its leaf says so)."""
     verify_signature(signed.key, signed.signature, Domain.RECEIPT, chain_id, signed.body, field="receipt.signature")
     return parse(Receipt, signed.body, path="receipt")
+
+
+class Refund(Message):
+    """Money that went back from a payment: a part of it, or all that was left. Amounts as in the receipt."""
+
+    refund_id: str = item(1, Text(40))
+    payment_id: str = item(2, Text(40))
+    platform: bytes = item(3, Bytes(20))  # that gives the money back and signs
+    merchant: bytes = item(4, Bytes(20))
+    record_platform: bytes = item(5, Bytes(20))
+    currency: str = item(6, Text(3, 3))
+    amount_minor: int = item(7, _AMOUNT)  # of the payment's amount
+    tip_minor: int = item(8, _AMOUNT)
+    fee_minor: int = item(9, _AMOUNT)  # of the merchant's fee, in proportion to the amount
+    total_minor: int = item(10, _AMOUNT)  # amount + tip + fee
+    refunded_minor: int = item(11, _AMOUNT)  # of this payment's total so far, this refund included
+    time_ms: int = item(12, _TIME_MS)
+    account: bytes = item(13, Bytes(1, 32))  # as in the payment's receipt
+    reason: str | None = item(14, Text(140), default=None)
+
+
+class SignedRefund(Message):
+    body: bytes = item(1, Bytes(1, 1024))  # encoded Refund
+    key: bytes = item(2, Bytes(32))  # the platform's role `receipt`
+    signature: bytes = item(3, Bytes(64))
+
+
+def sign_refund(chain_id: str, refund: Refund, key: SigningKey) -> SignedRefund:
+    """The refund signed by the platform's receipt key."""
+    body = refund.encoded()
+    return SignedRefund(body=body, key=key.public, signature=key.sign(Domain.REFUND, chain_id, body))
+
+
+def verify_refund(chain_id: str, signed: SignedRefund) -> Refund:
+    """The refund, if `signed.key` signed it. Does not check that the key is the platform's (its leaf says so)."""
+    verify_signature(signed.key, signed.signature, Domain.REFUND, chain_id, signed.body, field="refund.signature")
+    return parse(Refund, signed.body, path="refund")

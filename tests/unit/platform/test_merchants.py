@@ -19,6 +19,7 @@ from onecode.platform.process import open_platform
 from onecode.platform.schema import OutboxRow, OutboxState, RecordRow
 from onecode.query.messages import MemberView
 from onecode.record.envelope import RecordIds, open_envelope, verify_commitment, verify_signed_record
+from onecode.registry.rules_records import VERSION_AHEAD_MAX
 from onecode.schema import parse
 from onecode.wire import SigningKey
 from unit.platform.test_payments import code_of
@@ -244,6 +245,63 @@ def test_an_unlinked_merchant_needs_a_new_consent(server: Server, node: Node) ->
     fresh = merchant.agreement(server.platform.id, serial=1)
     assert server.operator("POST", "/v1/merchants", json=fresh).status_code == 200
     assert server.operator("POST", publish_path(merchant)).json()["version"] == 2
+
+
+def operate(server: Server, merchant: Merchant, what: str) -> int:
+    answer = server.operator("POST", f"/v1/merchants/{merchant.id.hex()}/{what}")
+    assert answer.status_code in (200, 202), answer.text
+    return int(answer.json()["version"])
+
+
+def lose_a_race(late: Server, churner: Server, merchant: Merchant) -> None:
+    """`late` signs its first record; before it is sent, `churner` ends a link, which raises the floor."""
+    assert publish(late.platform, merchant.id, "pay") == 1
+    assert operate(churner, merchant, "withdraw") == 1
+    late.sender.drain()
+    assert state_of(late, merchant) == ("failed", 1)
+    assert [row.refusal for row in rows(late, RecordRow)] == ["version"]
+    assert operate(churner, merchant, "publish") == 2
+
+
+def test_a_new_link_that_lost_a_race_is_tried_again_further_ahead(
+    server: Server, node: Node, keys: list[Keys], tmp_path: Path
+) -> None:
+    (tmp_path / "beta").mkdir()
+    late = Server(keys[1].config(tmp_path / "beta", node.url))
+    try:
+        merchant = server.live_merchant()
+        assert sign_up(late, merchant).status_code == 201
+        lose_a_race(late, server, merchant)
+        assert publish(late.platform, merchant.id, "pay") == 1 + VERSION_AHEAD_MAX
+        for version in (2, 3):  # the other one does it again, and again
+            assert operate(server, merchant, "withdraw") == version
+            assert operate(server, merchant, "publish") == version + 1
+        late.sender.drain()
+        assert state_of(late, merchant) == ("live", 1 + VERSION_AHEAD_MAX)
+        assert operate(late, merchant, "publish") == 2 + VERSION_AHEAD_MAX
+        assert state_of(server, merchant) == ("live", 4)
+    finally:
+        late.stop()
+
+
+def test_a_version_that_was_not_taken_for_another_reason_is_tried_again(
+    server: Server, node: Node, keys: list[Keys], tmp_path: Path
+) -> None:
+    """Below it a record would lie behind the failed one, and the operator would see the failed one for ever."""
+    (tmp_path / "beta").mkdir()
+    late = Server(keys[1].config(tmp_path / "beta", node.url))
+    try:
+        merchant = server.live_merchant()
+        assert sign_up(late, merchant).status_code == 201
+        lose_a_race(late, server, merchant)
+        assert sign_up(late, merchant, serial=7).status_code == 200
+        assert code_of(late.operator("POST", publish_path(merchant))) == (409, "merchant.refused")
+        assert state_of(late, merchant) == ("failed", 1 + VERSION_AHEAD_MAX)
+        assert sign_up(late, merchant).status_code == 200
+        assert operate(late, merchant, "publish") == 1 + VERSION_AHEAD_MAX
+        assert state_of(late, merchant) == ("live", 1 + VERSION_AHEAD_MAX)
+    finally:
+        late.stop()
 
 
 def test_unknown_merchants_are_told(server: Server) -> None:

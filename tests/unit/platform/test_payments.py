@@ -107,7 +107,7 @@ def test_the_same_request_many_times_at_once_is_one_payment(server: Server, paye
         ({"commitment": bytes(32)}, (409, "payment.commitment")),
         ({"platform": bytes(20)}, (409, "payment.platform")),
         ({"merchant": bytes(20)}, (409, "merchant.absent")),
-        ({"service": "food"}, (409, "payment.platform")),
+        ({"service": "food"}, (409, "payment.service")),
     ],
 )
 def test_the_wallets_words_are_not_believed(
@@ -202,7 +202,7 @@ def test_a_suspended_platform_takes_no_payments(node: Node, keys: list[Keys], tm
         assert code_of(server.http.get("/v1/health")) == (503, "platform.suspended")
         credential = parse_credential(payer.credential)[1]
         with pytest.raises(Unreachable, match=r"request\.suspended"):  # its node tells it nothing more either
-            pay(server.platform, credential, "later", request)
+            pay(server.platform, server.notices, credential, "later", request)
     finally:
         server.stop()
 

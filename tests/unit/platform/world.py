@@ -39,7 +39,7 @@ from onecode.platform.genesis import (
 )
 from onecode.platform.keyring import load_key
 from onecode.platform.outbox import Sender
-from onecode.platform.process import open_platform
+from onecode.platform.process import open_notices, open_platform
 from onecode.platform.trust import build_trust_file
 from onecode.proof.governance import DEFAULT_PARAMETERS, Admission, Parameters, ValidatorLeaf
 from onecode.proof.leaves import Role
@@ -64,6 +64,7 @@ from onecode.registry.transactions import (
 )
 from onecode.schema import Message, parse, to_plain
 from onecode.wire import SigningKey
+from unit.platform.conformance import require_documented
 
 CHAIN_ID = "solo-platform"
 OPERATOR = "operator-token-of-the-tests"
@@ -104,7 +105,7 @@ class Node:
         genesis = Genesis(
             chain_id=CHAIN_ID,
             time_ms=now_ms(),
-            parameters=Parameters(**{**numbers, "freeze_platforms": 1}),
+            parameters=Parameters(**{**numbers, "freeze_platforms": 1, "governance_delay_ms": 0}),
             platforms=tuple(platforms),
             validators=(ValidatorLeaf(key=validator.public, power=10, platform=platform_id(platforms[0].root)),),
             services=("pay",),
@@ -248,8 +249,15 @@ class Keys:
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory, self.name = directory, name
+        with socket.create_server(("127.0.0.1", 0)) as free:  # the address that the chain names to partners
+            self.port = free.getsockname()[1]
         self.admission = create_platform_keys(
-            directory, chain_id=CHAIN_ID, name=name, entropy=secrets.token_bytes, now_ms=now_ms()
+            directory,
+            chain_id=CHAIN_ID,
+            name=name,
+            entropy=secrets.token_bytes,
+            now_ms=now_ms(),
+            url=f"http://127.0.0.1:{self.port}",
         )
         self.id = platform_id(self.admission.root)
 
@@ -315,21 +323,28 @@ class Server:
     def __init__(self, config: PlatformConfig, clock_ms: Callable[[], int] = now_ms) -> None:
         self.platform: Platform = open_platform(config, clock_ms)
         self.sender = Sender(self.platform)
-        listener = socket.create_server(("127.0.0.1", 0))
-        app = PlatformApp(self.platform, self.sender).starlette()
+        listener = socket.create_server(("127.0.0.1", config.port))
+        self.notices = open_notices(self.platform)
+        app = PlatformApp(self.platform, self.sender, self.notices).starlette()
         self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
         self._thread.start()
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=20)
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
+            timeout=20,
+            event_hooks={"response": [require_documented]},
+        )
 
     def stop(self) -> None:
         self.http.close()
         self._server.should_exit = True
         self._thread.join(5)
+        self.notices.close()
         self.platform.database.close()
 
     def operator(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return self.http.request(method, path, headers={"authorization": f"Bearer {OPERATOR}"}, **options)
+        headers = {"authorization": f"Bearer {OPERATOR}"} | options.pop("headers", {})
+        return self.http.request(method, path, headers=headers, **options)
 
     def live_merchant(self, merchant: Merchant | None = None, **changes: Any) -> Merchant:
         """A merchant with a published record; `till` is its token."""
