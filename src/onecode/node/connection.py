@@ -37,7 +37,7 @@ class HttpLimits:
     connections_max: int = 1_000
     address_requests_per_s: int = 500
     address_burst: int = 1_000
-    address_connections_max: int = 0
+    address_connections_max: int = 256
 
 
 @lru_cache(maxsize=256)
@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._address = ""
         self._queue: deque[Request | Response] = deque()  # a Response is a refusal: it is the connection's last
+        self._queued_bytes = 0  # of the bodies in the queue
         self._busy = self._advancing = self._refused = self._eof = self._full = False
         self._serial = 0  # of the request being answered, so that no answer counts twice
         self._began = 0.0  # when that request was whole
@@ -117,7 +118,7 @@ class Connection(asyncio.Protocol):
                 self._refuse_head()
         self._advance()
         transport = self._live()
-        if len(self._queue) >= PIPELINE_MAX and not self._paused and transport is not None:
+        if self._is_full() and not self._paused and transport is not None:
             self._paused = True
             transport.pause_reading()
 
@@ -153,7 +154,14 @@ class Connection(asyncio.Protocol):
             self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if not self._in_head:  # a trailer: it could say what the head did not
+            self._refuse(Malformed("http.trailer", "header lines after the body are not taken here"))
+            return
+        key = name.decode("latin-1").lower()
+        if key in self._headers:  # which of the two counts would depend on who reads
+            self._refuse(Malformed("http.header_twice", "a header line stands twice", field=key[:40]))
+            return
+        self._headers[key] = value.decode("latin-1")
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > HEAD_BYTES_MAX or len(self._headers) > HEADERS_MAX:
             self._refuse_head()
@@ -182,6 +190,11 @@ class Connection(asyncio.Protocol):
         keep_alive = self._parser.should_keep_alive()
         target = self._url.decode("latin-1")
         self._queue.append(Request(method, target, self._headers, b"".join(self._body), keep_alive, {}))
+        self._queued_bytes += self._body_bytes
+
+    def _is_full(self) -> bool:
+        """Whether enough requests wait here: reading stops until some are answered. One body always fits."""
+        return len(self._queue) >= PIPELINE_MAX or self._queued_bytes >= self._server.limits.body_bytes_max
 
     # --- requests and answers
 
@@ -213,10 +226,11 @@ class Connection(asyncio.Protocol):
                 if isinstance(item, Response):
                     self._send(item, keep_alive=False)
                 else:
+                    self._queued_bytes -= len(item.body)
                     self._dispatch(item)
         finally:
             self._advancing = False
-        if len(self._queue) < PIPELINE_MAX:
+        if not self._is_full():
             self._resume()
         if not self._busy and not self._queue and (self._eof or self._server.stopping):
             self._close()

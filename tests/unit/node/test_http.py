@@ -111,6 +111,43 @@ def test_a_request_in_single_bytes_is_whole() -> None:
     run(talk)
 
 
+def test_a_trailer_says_nothing_and_a_header_stands_once() -> None:
+    """A trailer or a second line could put words into a head that something before us has checked."""
+
+    async def talk(server: HttpServer, port: int, _: list[Reply]) -> None:
+        head = b"POST /echo HTTP/1.1\r\nhost: x\r\n"
+        chunked = head + b"transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nonecode-member: smuggled\r\n\r\n"
+        twice = head + b"onecode-member: one\r\nOnecode-Member: two\r\ncontent-length: 2\r\n\r\nhi"
+        for data, code in ((chunked, "http.trailer"), (twice, "http.header_twice")):
+            client = await Client.connect(port)
+            client.send(data)
+            answer = await asyncio.wait_for(client.reader.read(), 5)
+            assert b" 400 " in answer.split(b"\r\n")[0] and code.encode() in answer
+
+    run(talk)
+
+
+def test_waiting_bodies_take_bounded_room() -> None:
+    """While an answer is held, a client that pipelines large bodies is not read any further."""
+    limits = HttpLimits(body_bytes_max=100_000)
+
+    async def talk(server: HttpServer, port: int, held: list[Reply]) -> None:
+        client = await Client.connect(port)
+        client.send(get(b"/held"))
+        for _ in range(30):
+            client.send(post(b"x" * 90_000))
+        await asyncio.sleep(0.3)
+        (connection,) = server.connections
+        assert connection._queued_bytes <= 100_000 + 90_000 + (1 << 18)  # one body more, and one read of the loop
+        assert len(connection._queue) < 8
+        held[0](Response(200, b"at last"))
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < 31:
+            answers += await asyncio.wait_for(client.reader.read(1 << 20), 5)
+
+    run(talk, limits)
+
+
 def test_pipelined_requests_are_answered_in_order() -> None:
     async def talk(server: HttpServer, port: int, held: list[Reply]) -> None:
         client = await Client.connect(port)
