@@ -75,7 +75,7 @@ def sign_up(directory: Path, reached: dict[str, Any]) -> tuple[Path, str]:
 
 
 def test_an_order_is_signed_paid_and_ends_with_its_key(reached: dict[str, Any], tmp_path: Path) -> None:
-    keys, shop = sign_up(tmp_path, reached)
+    keys, _ = sign_up(tmp_path, reached)
     (platform,), node = reached["platforms"], reached["node"]
     picture, wallet = tmp_path / "order.png", tmp_path / "wallet"
     order = ("merchant", "order", keys, "--amount", "12.50", "--reference", "T-1", *LABEL, "--out", picture)

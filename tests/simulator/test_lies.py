@@ -134,6 +134,18 @@ def test_an_enclave_that_another_platform_attested_is_not_asked(lab: Lab) -> Non
     assert caught.value.code == "enclave.none"
 
 
+@pytest.mark.parametrize(("left_ms", "asked"), [(1, True), (0, False)])
+def test_an_attestation_ends_at_its_time(lab: Lab, left_ms: int, asked: bool) -> None:
+    lab.chain.attested_until_ms = NOW_MS + left_ms
+    wallet = lab.wallet()
+    if asked:
+        assert same_record(wallet.resolve(wallet.read(STATIC)).target, lab.chain, lab.chain.a)
+        return
+    with pytest.raises(Unreachable) as caught:
+        wallet.resolve(wallet.read(STATIC))
+    assert caught.value.code == "enclave.none"
+
+
 def test_a_build_that_leaves_the_policy_gets_no_query_more(lab: Lab) -> None:
     """Its attestation has not ended; a wallet that knew the enclave refuses it with its next network view."""
     wallet = lab.wallet()

@@ -87,6 +87,7 @@ class Chain(World):
         self.aliases: dict[tuple[str, str], bytes] = {}
         self.scheme_from_ms = 0
         self.attested_by: tuple[bytes, ...] = ()
+        self.attested_until_ms = NOW_MS + 3_600_000
         self.attested_key = b""
         super().__init__()
         self.trust_header = self.header(2)
@@ -107,14 +108,13 @@ class Chain(World):
         scheme = SchemeLeaf(platform=self.a.id, sub_objects=("01",), effective_ms=self.scheme_from_ms)
         update(self.store, Section.GOVERNANCE, {scheme_key(SCHEME): scheme.encoded()})
 
-    @staticmethod
-    def enclave_leaf(**changes: Any) -> bytes:
+    def enclave_leaf(self, **changes: Any) -> bytes:
         leaf = EnclaveLeaf(
             node_id="node-1",
             kind="software",
             measurement=MEASUREMENT,
             evidence_hash=bytes(32),
-            expires_ms=NOW_MS + 3_600_000,
+            expires_ms=self.attested_until_ms,
         )
         return dataclasses.replace(leaf, **changes).encoded()
 

@@ -18,7 +18,7 @@ from onecode.wire import Domain, frame
 class Context:
     """One admitted transaction in execution. A rule returns the first code that fails; `OK` only after its writes.
 
-    signer: platform or merchant id; `signer_kind`: of the key whose nonce was used.
+    signer: platform or merchant id; `signer_kind` and `key`: of the key whose nonce was used.
     height, time_ms: of the block.
     """
 
@@ -28,6 +28,7 @@ class Context:
     time_ms: int
     signer: bytes
     signer_kind: SignerKind
+    key: bytes
     item_codes: list[Result] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 

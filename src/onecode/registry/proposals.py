@@ -42,6 +42,7 @@ from onecode.wire import encode
 PLATFORMS_MAX = 1000
 SERVICES_IN_FORCE_MAX = 256
 SERVICES_PENDING_MAX = 64
+RULES_LEAD_BLOCKS = 1_000  # between execution and the new rules: time for operators to install what knows them
 SUB_OBJECT = re.compile("(?!00)[0-9]{2}")  # of an alias; 00 is the GUID
 
 # Fields that a proposal of each kind has, and those that it may have.
@@ -235,12 +236,12 @@ def _admit_observer(context: Context, proposal: Proposal) -> Result:
 
 
 def _activate_rules(context: Context, proposal: Proposal) -> Result:
-    """A next rule version from a height on; nodes that do not know it halt there."""
+    """A next rule version from a height on, in place of one that waits; nodes that do not know it halt there."""
     rules = proposal.rules
     current = context.state.rules().version_at(context.height)
     if rules is None or rules.version != current or rules.next_version is None or rules.next_height is None:
         return Result.RULES
-    if rules.next_version <= current or rules.next_height <= context.height:
+    if rules.next_version <= current or rules.next_height < context.height + RULES_LEAD_BLOCKS:
         return Result.RULES
     context.state.put(Section.GOVERNANCE, RULES_KEY, rules)
     return Result.OK

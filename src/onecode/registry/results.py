@@ -55,7 +55,7 @@ class Result(IntEnum):
     EPOCH_TOO_OLD = 41, "the epoch is below the platform's epoch_min"
     AUDIENCE_UNKNOWN = 42, "the audience names a platform that was never admitted"
     BIRTH_MISMATCH = 43, "the birth keys do not give this merchant id"
-    VERSION = 44, "the version is not the one that comes next, or not the link's"
+    VERSION = 44, "the version is not one that comes next, or not the link's"
     LINKS_FULL = 45, "the merchant has 32 links for this service"
     SERVICES_FULL = 46, "the merchant has 16 services"
     LINK_UNKNOWN = 47, "there is no such link"
@@ -113,11 +113,9 @@ class Result(IntEnum):
     SERVICES_LIST_FULL = 136, "the registry has all the services that it can hold"
     SCHEME_SHAPE = 137, "a scheme has a foreign GUID and sub-objects 01 to 99, each once; assigned ones do not change"
     OBSERVER_UNKNOWN = 138, "there is no such observer to remove"
-    RULES = 139, "rules are activated at a later height, with a higher version than the current one"
+    RULES = 139, "rules are activated at least 1,000 blocks ahead, with a higher version than the current one"
 
     # Enclaves
     MEASUREMENT_REFUSED = 150, "the enclave policy does not allow this build"
     ATTESTATION_EXPIRY = 151, "an attestation expires at most 24 h ahead, and not in the past"
-    ENCLAVE_MISMATCH = 152, "the query key belongs to an enclave of another node or build"
-    ATTESTATIONS_FULL = 153, "the enclave has 64 attestations in force"
     ATTESTATION_UNKNOWN = 154, "the platform has not attested this enclave"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onecode.proof.governance import DAY_MS
-from onecode.proof.leaves import ATTESTATIONS_MAX, Attestation, EnclaveLeaf
+from onecode.proof.leaves import EnclaveLeaf, enclave_key
 from onecode.proof.map import Section
 from onecode.registry.context import Context
 from onecode.registry.events import EnclaveAttested, EnclaveRevoked
@@ -14,7 +14,7 @@ ATTESTATION_MS_MAX = DAY_MS
 
 
 def attest(context: Context, payload: EnclaveAttest) -> Result:
-    """`enclave.attest`: adds or renews the platform's attestation; those that expired leave the leaf."""
+    """`enclave.attest`: the platform's own word about this query key, new or in place of its last one."""
     state, time_ms = context.state, context.time_ms
     if not state.platform_active(context.signer, time_ms):
         return Result.PLATFORM_INACTIVE
@@ -22,45 +22,23 @@ def attest(context: Context, payload: EnclaveAttest) -> Result:
         return Result.MEASUREMENT_REFUSED
     if not time_ms < payload.expires_ms <= time_ms + ATTESTATION_MS_MAX:
         return Result.ATTESTATION_EXPIRY
-    leaf = state.get(Section.ENCLAVES, payload.query_key, EnclaveLeaf)
-    held = tuple(one for one in leaf.attestations if time_ms < one.expires_ms) if leaf is not None else ()
-    if leaf is not None and held:
-        same = (leaf.node_id, leaf.kind, leaf.measurement)
-        if same != (payload.node_id, payload.kind, payload.measurement):
-            return Result.ENCLAVE_MISMATCH
-    others = [one for one in held if one.platform != context.signer]
-    if len(others) >= ATTESTATIONS_MAX:
-        return Result.ATTESTATIONS_FULL
-    own = Attestation(platform=context.signer, evidence_hash=payload.evidence_hash, expires_ms=payload.expires_ms)
-    _put(context, payload, tuple(sorted([*others, own], key=lambda one: one.platform)))
+    leaf = EnclaveLeaf(
+        node_id=payload.node_id,
+        kind=payload.kind,
+        measurement=payload.measurement,
+        evidence_hash=payload.evidence_hash,
+        expires_ms=payload.expires_ms,
+    )
+    state.put(Section.ENCLAVES, enclave_key(payload.query_key, context.signer), leaf)
     context.events.append(EnclaveAttested(context.signer, payload.query_key, payload.expires_ms))
     return Result.OK
 
 
 def revoke(context: Context, payload: EnclaveRevoke) -> Result:
-    """`enclave.revoke`, at once; a suspended platform may. The leaf goes with its last attestation."""
-    leaf = context.state.get(Section.ENCLAVES, payload.query_key, EnclaveLeaf)
-    if leaf is None or all(one.platform != context.signer for one in leaf.attestations):
+    """`enclave.revoke`, at once: deletes the platform's own leaf, expired or not; a suspended platform may."""
+    key = enclave_key(payload.query_key, context.signer)
+    if context.state.get(Section.ENCLAVES, key, EnclaveLeaf) is None:
         return Result.ATTESTATION_UNKNOWN
-    _put(context, payload, tuple(one for one in leaf.attestations if one.platform != context.signer), leaf)
+    context.state.delete(Section.ENCLAVES, key)
     context.events.append(EnclaveRevoked(context.signer, payload.query_key))
     return Result.OK
-
-
-def _put(
-    context: Context,
-    payload: EnclaveAttest | EnclaveRevoke,
-    attestations: tuple[Attestation, ...],
-    leaf: EnclaveLeaf | None = None,
-) -> None:
-    source = payload if isinstance(payload, EnclaveAttest) else leaf
-    if source is None or not attestations:
-        context.state.delete(Section.ENCLAVES, payload.query_key)
-        return
-    context.state.put(
-        Section.ENCLAVES,
-        payload.query_key,
-        EnclaveLeaf(
-            node_id=source.node_id, kind=source.kind, measurement=source.measurement, attestations=attestations
-        ),
-    )

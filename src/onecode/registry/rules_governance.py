@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from onecode.errors import Malformed
-from onecode.proof.governance import Proposal, ProposalLeaf, proposal_key
+from onecode.proof.governance import Approval, Proposal, ProposalLeaf, proposal_key
+from onecode.proof.leaves import KeyState, Role
 from onecode.proof.map import Section
 from onecode.registry import counters
 from onecode.registry.context import Context
@@ -45,7 +46,7 @@ def submit(context: Context, payload: ProposalSubmit) -> Result:
     leaf = ProposalLeaf(
         proposal_hash=sha256(payload.proposal),
         proposer=context.signer,
-        approvals=(context.signer,),
+        approvals=(Approval(platform=context.signer, key=context.key),),
         expires_ms=proposal.expires_ms,
         executed=False,
         body=payload.proposal,
@@ -56,7 +57,7 @@ def submit(context: Context, payload: ProposalSubmit) -> Result:
 
 def approve(context: Context, payload: ProposalApprove) -> Result:
     """`proposal.approve`: executes with the approval that makes more than 2/3. If execution fails, so does the
-    approval."""
+    approval. One whose key is no longer active is replaced."""
     state = context.state
     if not state.platform_active(context.signer, context.time_ms):
         return Result.PLATFORM_INACTIVE
@@ -67,9 +68,11 @@ def approve(context: Context, payload: ProposalApprove) -> Result:
         return Result.PROPOSAL_EXECUTED
     if context.time_ms >= leaf.expires_ms:
         return Result.PROPOSAL_EXPIRED
-    if context.signer in leaf.approvals:
+    others = [given for given in leaf.approvals if given.platform != context.signer]
+    if any(given.platform == context.signer and _stands(state, given) for given in leaf.approvals):
         return Result.APPROVED_ALREADY
-    leaf = dataclasses.replace(leaf, approvals=tuple(sorted((*leaf.approvals, context.signer))))
+    own = Approval(platform=context.signer, key=context.key)
+    leaf = dataclasses.replace(leaf, approvals=tuple(sorted((*others, own), key=lambda given: given.platform)))
     context.events.append(ProposalApproved(payload.proposal_id, context.signer))
     return _count(context, payload.proposal_id, leaf, parse(Proposal, leaf.body))
 
@@ -85,10 +88,18 @@ def _count(context: Context, identity: bytes, leaf: ProposalLeaf, proposal: Prop
     return Result.OK
 
 
-def enough(state: State, approvals: tuple[bytes, ...], time_ms: int) -> bool:
-    """Whether `approvals` are more than 2/3 of the platforms that are active at `time_ms`, in integers."""
+def enough(state: State, approvals: tuple[Approval, ...], time_ms: int) -> bool:
+    """Whether `approvals` that stand are more than 2/3 of the platforms that are active at `time_ms`, in integers."""
     active = [platform for platform in state.platforms().platforms if state.platform_active(platform, time_ms)]
-    return 3 * sum(platform in approvals for platform in active) > 2 * len(active)
+    approving = {given.platform for given in approvals if _stands(state, given)}
+    return 3 * sum(platform in approving for platform in active) > 2 * len(active)
+
+
+def _stands(state: State, given: Approval) -> bool:
+    """Whether the key that gave an approval is an active governance key of its platform."""
+    leaf = state.platform(given.platform)
+    key = leaf.key(Role.GOVERNANCE, given.key) if leaf is not None else None
+    return key is not None and key.state == KeyState.ACTIVE
 
 
 def _trial(context: Context, proposal: Proposal) -> Result:

@@ -13,6 +13,10 @@ from onecode.registry.results import Result
 from onecode.registry.transactions import Birth, Publication, Purpose, RecordPublish, RecordWithdraw, Withdrawal
 from onecode.wire import sha256
 
+# How far a new link's version may lie above the floor. With exactly floor + 1 every link that ends between signing and
+# execution spoils all new links that are on their way; with no bound one link could use up all versions for ever.
+VERSION_AHEAD_MAX = 1024
+
 
 def publish(context: Context, payload: RecordPublish) -> Result:
     """`record.publish`: the platform is active (`PLATFORM_INACTIVE`), then each item by itself."""
@@ -100,7 +104,8 @@ def _new_link_code(
     """What a publication needs that has no live link yet."""
     if entry.frozen_at(context.time_ms):
         return Result.MERCHANT_FROZEN
-    if item.version != (service.version_floor if service is not None else 0) + 1:
+    floor = service.version_floor if service is not None else 0
+    if not floor < item.version <= floor + VERSION_AHEAD_MAX:
         return Result.VERSION
     if links >= LINKS_MAX:
         return Result.LINKS_FULL

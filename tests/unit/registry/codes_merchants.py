@@ -179,20 +179,6 @@ def attestation_expiry(world: World) -> Result:
     return world.run(attest_call(world, world.platforms[0], expires_ms=world.time_ms + DAY_MS + 1001))
 
 
-@reaches(Result.ENCLAVE_MISMATCH)
-def enclave_mismatch(world: World) -> Result:
-    assert world.run(attest_call(world, world.platforms[0])) == Result.OK
-    return world.run(attest_call(world, world.platforms[1], node_id="another"))
-
-
-@reaches(Result.ATTESTATIONS_FULL)
-def attestations_full(_world: World) -> Result:
-    world = World(platforms=65)
-    results = world.block(*[attest_call(world, platform) for platform in world.platforms]).results
-    assert [result.code for result in results[:-1]] == [Result.OK] * 64
-    return results[-1].code
-
-
 @reaches(Result.ATTESTATION_UNKNOWN)
 def attestation_unknown(world: World) -> Result:
     assert world.run(attest_call(world, world.platforms[0])) == Result.OK

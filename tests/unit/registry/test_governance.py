@@ -18,13 +18,20 @@ from onecode.proof.governance import (
     proposal_key,
     scheme_key,
 )
-from onecode.proof.leaves import PlatformStatus
+from onecode.proof.leaves import KeyState, PlatformKey, PlatformStatus, Role
 from onecode.proof.map import Section
 from onecode.registry.application import ValidatorUpdate
 from onecode.registry.events import ProposalApproved, ProposalExecuted, ProposalSubmitted
+from onecode.registry.proposals import RULES_LEAD_BLOCKS
 from onecode.registry.results import Result
-from onecode.registry.transactions import Kind, PlatformSuspend, proposal_id
+from onecode.registry.transactions import Kind, PlatformKeys, PlatformSuspend, proposal_id
+from onecode.wire import SigningKey
 from unit.registry.world import CHAIN, Platform, World, signing_key
+
+
+def set_governance_key(world: World, platform: Platform, key: SigningKey, state: KeyState = KeyState.ACTIVE) -> bytes:
+    given = PlatformKey(role=Role.GOVERNANCE, key=key.public, state=state, height=0, since_ms=0)
+    return world.platform_call(platform, Kind.PLATFORM_KEYS, PlatformKeys(keys=(given,)))
 
 
 @pytest.mark.parametrize(("platforms", "needed"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (6, 5), (7, 5), (9, 7)])
@@ -95,7 +102,7 @@ def test_an_execution_that_fails_takes_its_approval_back() -> None:
     assert world.run(world.approve(two, second)) == Result.PLATFORM_EXISTS
     leaf = world.state.get(Section.GOVERNANCE, proposal_key(proposal_id(CHAIN, second.encoded())), ProposalLeaf)
     assert leaf is not None
-    assert leaf.approvals == (one.id,)
+    assert [given.platform for given in leaf.approvals] == [one.id]
 
 
 def test_suspension_at_once_restoration_after_the_delay() -> None:
@@ -200,7 +207,7 @@ def test_a_service_is_added_once_and_removed_at_once() -> None:
 
 def test_a_node_halts_at_rules_that_it_lacks() -> None:
     world = World()
-    rules = RulesLeaf(version=1, next_version=2, next_height=world.height + 10)
+    rules = RulesLeaf(version=1, next_version=2, next_height=world.height + 3 + RULES_LEAD_BLOCKS)
     assert world.govern(ProposalKind.RULES_ACTIVATE, rules=rules) == Result.OK
     while world.height + 1 < (rules.next_height or 0):
         world.block()
@@ -213,12 +220,65 @@ def test_a_node_halts_at_rules_that_it_lacks() -> None:
     "rules",
     [
         RulesLeaf(version=1),
-        RulesLeaf(version=2, next_version=3, next_height=99),
-        RulesLeaf(version=1, next_version=1, next_height=99),
+        RulesLeaf(version=1, next_version=2),
+        RulesLeaf(version=2, next_version=3, next_height=9999),
+        RulesLeaf(version=1, next_version=1, next_height=9999),
     ],
 )
 def test_rules_that_cannot_be_activated(rules: RulesLeaf) -> None:
     assert World().govern(ProposalKind.RULES_ACTIVATE, rules=rules) == Result.RULES
+
+
+def test_rules_leave_operators_a_thousand_blocks() -> None:
+    """Counted from the block that executes, not from the one that proposes."""
+    world = World(platforms=2)
+    one, two = world.platforms
+    executed_at = world.height + 4
+    soon, due = (
+        world.proposal(
+            ProposalKind.RULES_ACTIVATE, rules=RulesLeaf(version=1, next_version=2, next_height=executed_at + lead)
+        )
+        for lead in (RULES_LEAD_BLOCKS - 1, RULES_LEAD_BLOCKS)
+    )
+    assert [world.run(world.submit(one, soon)), world.run(world.submit(one, due))] == [Result.OK] * 2
+    world.block()
+    results = world.block(world.approve(two, soon), world.approve(two, due)).results
+    assert world.height == executed_at
+    assert [result.code for result in results] == [Result.RULES, Result.OK]
+    assert world.state.rules().next_height == executed_at + RULES_LEAD_BLOCKS
+
+
+def test_an_approval_counts_while_its_key_is_active() -> None:
+    world = World(platforms=4)
+    one, two, three, four = world.platforms
+    proposal = world.proposal(ProposalKind.SERVICE_SET, service="tea")
+    assert world.run(world.submit(one, proposal), world.approve(two, proposal)) == Result.OK
+    assert world.run(world.approve(two, proposal)) == Result.APPROVED_ALREADY
+    stolen, new = two.keys[Role.GOVERNANCE], signing_key("two/new governance")
+    assert world.run(set_governance_key(world, two, new)) == Result.OK
+    assert world.run(set_governance_key(world, two, stolen, KeyState.REVOKED)) == Result.OK
+    assert world.run(world.approve(three, proposal)) == Result.OK  # two of four, not three
+    assert world.state.services().pending == ()
+    two.keys[Role.GOVERNANCE] = new
+    assert world.run(world.approve(two, proposal)) == Result.OK  # in place of the one that fell
+    assert len(world.state.services().pending) == 1
+    leaf = world.state.get(Section.GOVERNANCE, proposal_key(proposal_id(CHAIN, proposal.encoded())), ProposalLeaf)
+    assert leaf is not None
+    assert sorted(given.key for given in leaf.approvals) == sorted(
+        (one.keys[Role.GOVERNANCE].public, new.public, three.keys[Role.GOVERNANCE].public)
+    )
+    assert world.run(world.approve(four, proposal)) == Result.PROPOSAL_EXECUTED
+
+
+@pytest.mark.parametrize("state", [KeyState.RETIRED, KeyState.REVOKED])
+def test_the_proposers_approval_falls_with_its_key(state: KeyState) -> None:
+    world = World(platforms=2)
+    one, two = world.platforms
+    proposal = world.proposal(ProposalKind.SERVICE_SET, service="tea")
+    assert world.run(world.submit(one, proposal)) == Result.OK
+    assert world.run(set_governance_key(world, one, one.keys[Role.GOVERNANCE], state)) == Result.OK
+    assert world.run(world.approve(two, proposal)) == Result.OK
+    assert world.state.services().pending == ()
 
 
 def test_governance_freezes_within_the_pause() -> None:

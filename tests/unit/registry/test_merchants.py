@@ -19,6 +19,7 @@ from onecode.registry.transactions import (
     MerchantRecoverykey,
     MerchantRotate,
     MerchantUnlink,
+    PlatformSuspend,
     parse_transaction,
 )
 from onecode.wire import SigningKey
@@ -234,6 +235,16 @@ def test_freeze_needs_k_platforms_and_one_link(world: World) -> None:
     assert entry.frozen_at(world.time_ms)
     assert entry.frozen_until_ms == world.time_ms + 72 * 3600 * 1000
     assert not entry.frozen_at(entry.frozen_until_ms)
+
+
+def test_the_vote_of_a_platform_that_was_suspended_since_does_not_count(world: World) -> None:
+    merchant, (linked, two, three) = world.merchants[0], world.platforms
+    assert freeze(world, two, merchant) == Result.OK
+    assert world.run(world.platform_call(two, Kind.PLATFORM_SUSPEND, PlatformSuspend())) == Result.OK
+    assert freeze(world, linked, merchant) == Result.OK
+    assert not world.entry(merchant).frozen_at(world.time_ms)
+    assert freeze(world, three, merchant) == Result.OK
+    assert world.entry(merchant).frozen_at(world.time_ms)
 
 
 def test_freeze_votes_expire(world: World) -> None:

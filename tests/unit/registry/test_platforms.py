@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from onecode.proof.governance import DAY_MS, Measurement, ProposalKind
-from onecode.proof.leaves import EnclaveLeaf, KeyState, PlatformNode, Role
+from onecode.proof.leaves import EnclaveLeaf, KeyState, PlatformNode, Role, enclave_key
 from onecode.proof.map import Section
 from onecode.registry.events import EnclaveAttested, EnclaveRevoked, PlatformChanged
 from onecode.registry.results import Result
@@ -25,8 +25,9 @@ from unit.registry.codes_merchants import attest_call, revoke_call
 from unit.registry.world import BUILD, Platform, World, signing_key
 
 
-def enclave(world: World) -> EnclaveLeaf | None:
-    return world.state.get(Section.ENCLAVES, signing_key("enclave").public, EnclaveLeaf)
+def enclave(world: World, platform: Platform) -> EnclaveLeaf | None:
+    key = enclave_key(signing_key("enclave").public, platform.id)
+    return world.state.get(Section.ENCLAVES, key, EnclaveLeaf)
 
 
 def test_a_key_goes_from_active_to_retired_to_revoked() -> None:
@@ -133,28 +134,32 @@ def test_attestations_come_and_go() -> None:
     result = world.result(attest_call(world, one))
     assert result.events == (EnclaveAttested(one.id, signing_key("enclave").public, world.time_ms - 1000 + DAY_MS),)
     assert world.run(attest_call(world, two)) == Result.OK
-    leaf = enclave(world)
-    assert leaf is not None
-    assert [held.platform for held in leaf.attestations] == sorted((one.id, two.id))
-    assert leaf.attested_by(one.id, world.time_ms)
+    first, second = enclave(world, one), enclave(world, two)
+    assert first is not None and second is not None
+    assert (first.node_id, first.kind, first.measurement) == ("node", "software", BUILD)
+    assert first.expires_ms < second.expires_ms
     assert world.run(attest_call(world, one)) == Result.OK  # renewed in place
+    renewed = enclave(world, one)
+    assert renewed is not None and renewed.expires_ms > second.expires_ms
     assert world.result(revoke_call(world, one)).events == (EnclaveRevoked(one.id, signing_key("enclave").public),)
-    leaf = enclave(world)
-    assert leaf is not None
-    assert [held.platform for held in leaf.attestations] == [two.id]
+    assert (enclave(world, one), enclave(world, two)) == (None, second)
+    assert world.run(revoke_call(world, one)) == Result.ATTESTATION_UNKNOWN
     assert world.run(revoke_call(world, two)) == Result.OK
-    assert enclave(world) is None
+    assert enclave(world, two) is None
 
 
-def test_an_expired_attestation_leaves_with_the_next_one() -> None:
-    world = World()
-    one, two, _ = world.platforms
-    assert world.run(attest_call(world, one)) == Result.OK
-    world.pass_time(DAY_MS)
-    assert world.run(attest_call(world, two, node_id="moved")) == Result.OK
-    leaf = enclave(world)
-    assert leaf is not None
-    assert (leaf.node_id, [held.platform for held in leaf.attestations]) == ("moved", [two.id])
+def test_what_another_platform_says_of_a_query_key_hinders_nobody() -> None:
+    """A member attests another node's query key first, as something else, and renews that every block."""
+    world = World(platforms=70)
+    squatter, own, *others = world.platforms
+    assert world.run(attest_call(world, squatter, node_id="squatter")) == Result.OK
+    assert world.run(*(attest_call(world, other, node_id="squatter") for other in others)) == Result.OK
+    assert world.run(attest_call(world, squatter, node_id="squatter"), attest_call(world, own)) == Result.OK
+    held, squat = enclave(world, own), enclave(world, squatter)
+    assert held is not None and squat is not None
+    assert (held.node_id, squat.node_id) == ("node", "squatter")
+    assert world.run(revoke_call(world, squatter)) == Result.OK
+    assert enclave(world, own) == held
 
 
 def test_a_build_is_attested_from_its_time_on_and_refused_at_once_when_it_goes() -> None:

@@ -8,6 +8,7 @@ from onecode.proof.governance import DAY_MS, ProposalKind
 from onecode.proof.leaves import LinkList, links_hash
 from onecode.registry.events import MerchantBorn, RecordPublished, RecordWithdrawn
 from onecode.registry.results import Result
+from onecode.registry.rules_records import VERSION_AHEAD_MAX
 from onecode.registry.store import Table, envelope_key, link_key
 from onecode.registry.transactions import Kind, MerchantUnlink, PlatformSuspend, RecordWithdraw, Withdrawal
 from onecode.schema import parse
@@ -89,8 +90,57 @@ def test_withdrawal_deletes_link_and_envelope_and_raises_the_floor() -> None:
     assert world.entry(merchant).services[0].version_floor == 2
     assert links(world).links == ()
     assert world.store.get(Table.ENVELOPES, envelope_key(merchant.id, platform.id, PAY)) is None
-    for version, code in ((1, Result.VERSION), (2, Result.VERSION), (4, Result.VERSION), (3, Result.OK)):
+    for version, code in ((1, Result.VERSION), (2, Result.VERSION), (3, Result.OK)):
         assert world.item_code(platform, world.first(merchant, platform, version)) == code
+
+
+def test_a_new_link_may_skip_versions_and_an_update_may_not() -> None:
+    world = World()
+    merchant, (one, two, _) = world.merchants[0], world.platforms
+    world.link(merchant, one)
+    assert world.run(world.withdraw(one, merchant, 1)) == Result.OK  # the floor is 1
+    for version, code in (
+        (0, Result.VERSION),
+        (1, Result.VERSION),
+        (2 + VERSION_AHEAD_MAX, Result.VERSION),
+        (1 + VERSION_AHEAD_MAX, Result.OK),
+    ):
+        assert world.item_code(one, world.first(merchant, one, version)) == code
+    assert world.entry(merchant).services[0].version_floor == 1  # a live link raises nothing
+    assert world.item_code(two, world.first(merchant, two, 2)) == Result.OK
+    for skipped in (2, 4):
+        assert world.item_code(two, world.publication(merchant, skipped)) == Result.VERSION
+    assert world.item_code(two, world.publication(merchant, 3)) == Result.OK
+
+
+def test_a_platform_that_links_anew_in_every_block_keeps_nobody_out() -> None:
+    """What the newcomer signs is old by the time that it is executed: its version lies ahead of that."""
+    world = World()
+    merchant, (churner, newcomer, _) = world.merchants[0], world.platforms
+    world.link(merchant, churner)
+    floor = world.entry(merchant).services[0].version_floor
+    late = world.publish(newcomer, world.first(merchant, newcomer, floor + VERSION_AHEAD_MAX))
+    for version in range(1, 20):
+        ended, again = world.withdraw(churner, merchant, version), world.first(merchant, churner, version + 1)
+        assert world.run(ended, world.publish(churner, again)) == Result.OK
+    assert world.run(late) == Result.OK
+
+
+def test_one_that_jumps_too_is_kept_off_by_the_merchant() -> None:
+    """The window alone does not stop it: whoever ends a link at its end is always ahead. Its consent ends with it."""
+    world = World()
+    merchant, (churner, newcomer, _) = world.merchants[0], world.platforms
+    world.link(merchant, churner, VERSION_AHEAD_MAX)
+    late = world.first(merchant, newcomer, VERSION_AHEAD_MAX)
+    assert world.run(world.withdraw(churner, merchant, VERSION_AHEAD_MAX)) == Result.OK
+    again = world.first(merchant, churner, 2 * VERSION_AHEAD_MAX)
+    assert world.run(world.publish(churner, again)) == Result.OK
+    assert world.item_code(newcomer, late) == Result.VERSION
+    unlink = MerchantUnlink(platform=churner.id, service=PAY)
+    assert world.run(world.merchant_call(merchant, Kind.MERCHANT_UNLINK, unlink)) == Result.OK
+    back = dataclasses.replace(again, version=3 * VERSION_AHEAD_MAX)
+    assert world.item_code(churner, back) == Result.CONSENT_SERIAL
+    assert world.item_code(newcomer, world.first(merchant, newcomer, 2 * VERSION_AHEAD_MAX + 1)) == Result.OK
 
 
 def test_the_floor_is_the_services_and_never_falls() -> None:
