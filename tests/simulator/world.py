@@ -38,6 +38,7 @@ from onecode.query.messages import (
     Query,
     Result,
 )
+from onecode.query.requests import DEVICE_KEY_HEADER, verify_device_key
 from onecode.query.sealing import open_query, open_result, seal_result
 from onecode.query.verify import VerifiedRecord
 from onecode.record.envelope import RecordIds, SignedRecord, open_envelope
@@ -288,6 +289,9 @@ class PaymentPlatform:
         if path.startswith("/v1/devices"):
             if path == "/v1/devices":
                 self.device = bytes.fromhex(json.loads(request.content)["device"])
+                proof, seen = request.headers[DEVICE_KEY_HEADER], request.url.raw_path.decode("ascii")
+                proven = verify_device_key(CHAIN_ID, proof, request.method, seen, request.content, NOW_MS)
+                assert proven == self.device
             credential = Credential(
                 platform=self.platform.id,
                 device=self.device or self.platform.device.public,

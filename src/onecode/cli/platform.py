@@ -138,6 +138,25 @@ def merchants(config: Path | None, url: str | None, token: str | None) -> None:
 
 
 @platform.command()
+@click.option("--retire", "last", type=click.IntRange(min=1), help="End this epoch and older ones.")
+@click.option("--show", is_flag=True, help="Only list the epochs.")
+@_reached
+def rotate_epoch(last: int | None, show: bool, config: Path | None, url: str | None, token: str | None) -> None:
+    """Make a new epoch key; records are sealed under it once the enclaves have had the time to get it.
+
+    With --retire the live records under old epochs are published again, the chain then refuses those epochs, and their
+    keys are erased. After a stop, or when what was in the way is mended, give the same command again.
+    """
+    from onecode.cli.epochs import retire, show_epochs
+
+    client = _client(config, url, token)
+    if last is not None:
+        retire(client, last)
+    else:
+        show_epochs(client.epochs() if show else client.make_epoch())
+
+
+@platform.command()
 @_reached
 def books(config: Path | None, url: str | None, token: str | None) -> None:
     """Show the trial balance; debits and credits of each currency are equal."""

@@ -134,6 +134,18 @@ class PlatformClient:
         """Merchants with the state of their records."""
         return list(self._json("GET", "/v1/merchants"))
 
+    def make_epoch(self) -> dict[str, Any]:
+        """Make a new epoch key; all epochs."""
+        return dict(self._json("POST", "/v1/epochs", {}))
+
+    def epochs(self) -> dict[str, Any]:
+        """All epochs, the one in use, and how many records each holds."""
+        return dict(self._json("GET", "/v1/epochs"))
+
+    def retire_epochs(self, last: int) -> dict[str, Any]:
+        """Go on with the end of the epochs up to `last`; ask again until `done`."""
+        return dict(self._json("POST", f"/v1/epochs/{last}/retire", {}))
+
     def books(self) -> dict[str, Any]:
         """The trial balance."""
         return dict(self._json("GET", "/v1/books"))

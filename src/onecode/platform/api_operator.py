@@ -17,8 +17,17 @@ from onecode.platform.merchants import load_merchant, load_status, publish, sign
 from onecode.platform.notices import load_notices
 from onecode.platform.outbox import Sender
 from onecode.platform.payments import require_key, void_payment
-from onecode.platform.plain import merchant_plain, notice_plain, parse_hex, parse_merchant, payment_plain, refund_plain
+from onecode.platform.plain import (
+    merchant_plain,
+    notice_plain,
+    parse_hex,
+    parse_merchant,
+    payment_plain,
+    refund_plain,
+    retirement_plain,
+)
 from onecode.platform.refunds import RefundRequest, refund_payment
+from onecode.platform.rotation import load_epoch_states, make_epoch, retire_epochs
 from onecode.platform.schema import Merchant, RecordState, SendState
 from onecode.platform.webhooks import load_deliveries, remove_webhook, retry_delivery, set_webhook
 from onecode.record.payment import SERVICE_PAY
@@ -90,6 +99,19 @@ class OperatorApi:
         ]
         totals = [{"currency": name, "total_minor": amount} for name, amount in sorted(trial.totals_minor.items())]
         return json_response({"sandbox": self._platform.config.sandbox, "totals": totals, "balances": balances})
+
+    # --- epoch keys
+
+    def make_epoch(self, _: Call) -> Response:
+        make_epoch(self._platform)
+        return json_response(load_epoch_states(self._platform), 201)
+
+    def epochs(self, _: Call) -> Response:
+        return json_response(load_epoch_states(self._platform))
+
+    def retire_epochs(self, call: Call) -> Response:
+        """What it puts into the outbox is sent in the background: ask again until it is done."""
+        return json_response(retirement_plain(retire_epochs(self._platform, call.integer("epoch", 0))))
 
     # --- payments
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from onecode.code.identity import platform_text
-from onecode.errors import Malformed, Unreachable
+from onecode.errors import Malformed, Unreachable, Untrusted
 from onecode.platform.books import AccountKind
 from onecode.platform.context import Platform
 from onecode.platform.devices import enrol, issue_credential, verify_call
@@ -17,11 +17,12 @@ from onecode.platform.payments import load_payment, pay, require_key
 from onecode.platform.plain import enrolment_plain, parse_hex, payment_plain, refund_plain
 from onecode.platform.refunds import load_refunds
 from onecode.platform.trust import build_trust_file
-from onecode.query.requests import DEVICE_HEADER
+from onecode.query.requests import DEVICE_HEADER, DEVICE_KEY_HEADER, verify_device_key
 from onecode.record.receipt import PaymentRequest
 from onecode.schema import from_plain, parse
 
 ACCOUNT_BYTES_MAX = 32
+DEVICE_BYTES = 32
 
 
 class PayerApi:
@@ -68,12 +69,27 @@ class PayerApi:
         given = call.json()
         if type(given) is not dict or not {"device"} <= set(given) <= {"device", "account"}:
             raise Malformed("device.request", "give device and, if you have one, account", field="body")
+        device = parse_hex(given["device"], "device")
+        if len(device) != DEVICE_BYTES:
+            raise Malformed("device.key", f"a device's key has {DEVICE_BYTES} bytes", field="device")
         account = parse_hex(given["account"], "account") if "account" in given else None
         if account is not None and not 1 <= len(account) <= ACCOUNT_BYTES_MAX:
             raise Malformed("device.request", f"an account has 1 to {ACCOUNT_BYTES_MAX} bytes", field="account")
+        self._require_key_of(device, call)
         signed = call.device_call() if DEVICE_HEADER in call.headers else None
-        enrolment = enrol(self._platform, parse_hex(given["device"], "device"), account, signed)
+        enrolment = enrol(self._platform, device, account, signed)
         return json_response(enrolment_plain(enrolment), 201)
+
+    def _require_key_of(self, device: bytes, call: Call) -> None:
+        """Raise unless the device that is to be enrolled signed this request itself."""
+        platform, proof = self._platform, call.headers.get(DEVICE_KEY_HEADER)
+        if proof is not None:
+            chain_id, now_ms = platform.config.chain_id, platform.clock_ms()
+            key = verify_device_key(chain_id, proof, call.method, call.path, call.body, now_ms)
+        if proof is None or key != device:
+            raise Untrusted(
+                "device.unproven", f"sign the request with the device's own key ({DEVICE_KEY_HEADER})", field="device"
+            )
 
     def renew_device(self, call: Call) -> Response:
         credential = verify_call(self._platform, call.device_call())

@@ -195,12 +195,17 @@ def plain_order(order: Order) -> dict[str, Any]:
 
 
 def announce_payment(session: Session, payment_id: str, payer_platform: bytes, receipt: Receipt) -> None:
-    """Tell the till: what was paid for and through which platform, never by whom."""
+    """Tell the till: what was paid for and through which platform, never by whom.
+
+    signed_order: whether the merchant's order key signed the order; the rest of an order that was not is the payer's
+    word, its reference too.
+    """
     body = {
         "type": f"payment.{receipt.state.name.lower()}",
         "payment_id": payment_id,
         "payer_platform": payer_platform.hex(),
         "order": plain_order(receipt.order),
+        "signed_order": receipt.order.code is not None,
         "fee_minor": receipt.fee_minor,
         "total_minor": receipt.total_minor,
         "time_ms": receipt.time_ms,

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
-from onecode.errors import Declined, Malformed, Misconfigured, OnecodeError, Unreachable, Untrusted, from_problem
+from onecode.errors import Declined, Malformed, Misconfigured, Unreachable, Untrusted, answer_error, json_object
 from onecode.proof.header import SignedHeader, ValidatorSet
 from onecode.proof.leaves import AliasLeaf, PlatformLeaf
 from onecode.proof.light import Trust, VerifiedHeader, trusted_state, verify_header
@@ -119,6 +119,11 @@ class Chain:
         leaf = parse(PlatformLeaf, raw, path="platform")
         self._leaves[platform] = (now_ms, leaf)
         return leaf
+
+    def fetch_own_leaf(self) -> PlatformLeaf:
+        """As `own_leaf`, however lately it was fetched."""
+        self._leaves.pop(self._platform, None)
+        return self.own_leaf()
 
     def fetch_enclave(self) -> tuple[bytes, int]:
         """The query key of an enclave of the node that this platform's key service attested and the policy allows, and
@@ -256,7 +261,7 @@ class Chain:
     @staticmethod
     def _accepted(response: httpx.Response) -> bytes:
         if response.status_code != 200:
-            error = _problem(response)
+            error = answer_error(response.status_code, response.content)
             raise Unreachable("chain.refused", f"the platform's node refuses: {error}") from error
         return response.content
 
@@ -272,19 +277,21 @@ class Chain:
             headers={"content-type": "application/cbor"},
         )
         try:
-            answer = response.json()
+            answer = json_object(response.content)
             if response.status_code != 200:
-                error = _problem(response)
-                if isinstance(error, Unreachable) or "result_code" not in answer:
+                error = answer_error(response.status_code, response.content)
+                if answer is None or isinstance(error, Unreachable) or "result_code" not in answer:
                     raise error
                 items = answer.get("items", ())
                 if len(items) == 1:
                     return Outcome(int(items[0]["code"]), str(items[0]["name"]), None)
                 return Outcome(int(answer["result_code"]), str(answer["result"]), None)
+            if answer is None:
+                raise ValueError("no JSON object")
             items = answer["items"]
             first = items[0] if answer["code"] and len(items) == 1 else answer
             return Outcome(int(first["code"]), str(first["name"]), int(answer["height"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise Unreachable("chain.answer", f"the platform's node answers what does not parse: {error}") from error
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -292,13 +299,3 @@ class Chain:
             return self._client.request(method, path, **options)
         except httpx.HTTPError as error:
             raise Unreachable("chain.node", f"the platform's node does not answer: {type(error).__name__}") from error
-
-
-def _problem(response: httpx.Response) -> OnecodeError:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        return Unreachable("chain.answer", f"the platform's node answers with status {response.status_code}")
-    return from_problem(body)

@@ -58,6 +58,7 @@ class PlatformConfig:
     partner_pending_ms: int = field(default=120_000, metadata={"range": (1_000, 3_600_000)})
     clearing_minor_max: int = field(default=100_000_000, metadata={"range": (0, AMOUNT_MINOR_MAX)})
     rotation_grace_ms: int = field(default=2 * 3_600_000, metadata={"range": (0, 24 * 3_600_000)})
+    epoch_lead_ms: int = field(default=35 * 60_000, metadata={"range": (0, 24 * 3_600_000)})
     webhook_private_addresses: bool = False
     webhook_timeout_ms: int = field(default=10_000, metadata={"range": (100, 60_000)})
     webhook_retry_ms: int = field(default=5_000, metadata={"range": (10, 3_600_000)})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from onecode.errors import Declined, Malformed, Untrusted
+from onecode.errors import Declined, Untrusted
 from onecode.platform.books import funding_transfers
 from onecode.platform.context import Platform
 from onecode.platform.ledger import post_journal
@@ -83,13 +83,12 @@ def issue_credential(platform: Platform, device: bytes, account: bytes) -> Enrol
 def enrol(platform: Platform, device: bytes, account: bytes | None, call: DeviceCall | None) -> Enrolment:
     """Enrol a device in the sandbox: with a new account, funded with simulated money, or as a further device of one.
 
-    A known device gets a new credential for its account. An account that exists is joined only on a request that a
-    device of it signed (`call`).
+    device: a key whose holder signed this request (`verify_device_key`); else a stranger could enrol it first, and its
+    own enrolment would answer with the stranger's account. A known device gets a new credential for its account. An
+    account that exists is joined only on a request that a device of it signed too (`call`).
     """
     if not platform.config.sandbox:
         raise Declined("device.no_sandbox", "this platform enrols no devices by itself: it is no sandbox")
-    if len(device) != 32:
-        raise Malformed("device.key", "a device's key has 32 bytes", field="device")
     joins = None
     if account is not None and call is not None:
         joins = verify_call(platform, call).account

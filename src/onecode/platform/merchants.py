@@ -15,9 +15,18 @@ from onecode.platform.epochs import current_epoch, load_epochs
 from onecode.platform.outbox import enqueue, has_waiting
 from onecode.platform.schema import Merchant, RecordRow, RecordState
 from onecode.record.envelope import NONCE_BYTES, SALT_BYTES, RecordIds, commitment, seal_envelope, sign_record
+from onecode.record.schema import Record
 from onecode.registry.results import Result
 from onecode.registry.rules_records import VERSION_AHEAD_MAX
-from onecode.registry.transactions import Birth, Kind, Publication, RecordPublish, RecordWithdraw, Withdrawal
+from onecode.registry.transactions import (
+    Birth,
+    Kind,
+    Publication,
+    RecordPublish,
+    RecordWithdraw,
+    SignedConsent,
+    Withdrawal,
+)
 from onecode.schema import parse
 from onecode.wire import sha256
 
@@ -110,48 +119,67 @@ def publish(platform: Platform, merchant: bytes, service: str) -> int:
         newest = _newest(session, merchant, service)
     view = platform.chain.fetch_merchant(merchant, service)
     nonce_floor = platform.chain.last_nonce()
-    epochs = load_epochs(platform.config.epoch_key_file)
-    epoch = current_epoch(epochs)
     version, is_new = _next_version(view, platform.id, service, newest)
     with platform.database.write() as session:
         agreement = parse(Agreement, load_merchant(session, merchant, service).agreement)
         _require_idle(session, merchant, service)
-        chain_id = platform.config.chain_id
-        record = agreement.record(platform.id, version)
-        signed = sign_record(chain_id, record, platform.entropy(SALT_BYTES), platform.keys.record)
-        ids = RecordIds(merchant=merchant, platform=platform.id, service=service, version=version, epoch=epoch)
-        envelope = seal_envelope(chain_id, ids, signed, epochs[epoch], platform.entropy(NONCE_BYTES))
-        committed = commitment(chain_id, ids, signed.salt, signed.record)
         is_born = view.absence is not None and view.absence.code == "merchant.absent"
-        publication = Publication(
-            merchant=merchant,
-            service=service,
-            version=version,
-            epoch=epoch,
-            audience=record.audience,
-            envelope=envelope,
-            commitment=committed,
+        enqueue_record(
+            platform,
+            session,
+            agreement.record(platform.id, version),
+            nonce_floor,
             consent=agreement.consent if is_new else None,
             birth=Birth(controller=agreement.controller, recovery_hash=agreement.recovery_hash) if is_born else None,
         )
-        session.merge(
-            RecordRow(
-                merchant=merchant,
-                service=service,
-                version=version,
-                state=RecordState.PUBLISHING,
-                epoch=epoch,
-                signed_record=signed.encoded(),
-                envelope=envelope,
-                commitment=committed,
-                refusal=None,
-                created_ms=platform.clock_ms(),
-                superseded_ms=None,
-            )
-        )
-        payload = RecordPublish(items=(publication,))
-        enqueue(platform, session, Kind.RECORD_PUBLISH, payload, merchant, service, version, committed, nonce_floor)
     return version
+
+
+def enqueue_record(
+    platform: Platform,
+    session: Session,
+    record: Record,
+    nonce_floor: int,
+    consent: SignedConsent | None = None,
+    birth: Birth | None = None,
+) -> None:
+    """Sign and seal a record under the current epoch, keep it, and put its transaction into the outbox."""
+    chain_id = platform.config.chain_id
+    merchant, service, version = record.merchant, record.service, record.version
+    epochs = load_epochs(platform.config.epoch_key_file)
+    epoch = current_epoch(epochs, platform.clock_ms(), platform.config.epoch_lead_ms)
+    signed = sign_record(chain_id, record, platform.entropy(SALT_BYTES), platform.keys.record)
+    ids = RecordIds(merchant=merchant, platform=platform.id, service=service, version=version, epoch=epoch)
+    envelope = seal_envelope(chain_id, ids, signed, epochs[epoch].key, platform.entropy(NONCE_BYTES))
+    committed = commitment(chain_id, ids, signed.salt, signed.record)
+    publication = Publication(
+        merchant=merchant,
+        service=service,
+        version=version,
+        epoch=epoch,
+        audience=record.audience,
+        envelope=envelope,
+        commitment=committed,
+        consent=consent,
+        birth=birth,
+    )
+    session.merge(
+        RecordRow(
+            merchant=merchant,
+            service=service,
+            version=version,
+            state=RecordState.PUBLISHING,
+            epoch=epoch,
+            signed_record=signed.encoded(),
+            envelope=envelope,
+            commitment=committed,
+            refusal=None,
+            created_ms=platform.clock_ms(),
+            superseded_ms=None,
+        )
+    )
+    payload = RecordPublish(items=(publication,))
+    enqueue(platform, session, Kind.RECORD_PUBLISH, payload, merchant, service, version, committed, nonce_floor)
 
 
 def withdraw(platform: Platform, merchant: bytes, service: str) -> int:

@@ -7,7 +7,6 @@ partner is asked to cancel, and until it has answered the payment's state is `un
 
 from __future__ import annotations
 
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +15,7 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from onecode.errors import Declined, Malformed, OnecodeError, Unreachable, Untrusted, from_problem
+from onecode.errors import Declined, Malformed, OnecodeError, Unreachable, Untrusted, answer_error, json_object
 from onecode.platform.booking import change_state, load_payment_row
 from onecode.platform.context import Platform
 from onecode.platform.schema import NoticeKind, NoticeRow, PartnerWord, Payment, SendState
@@ -188,15 +187,13 @@ class NoticeSender:
                     data += piece
                     if len(data) > ANSWER_BYTES_MAX:
                         raise Unreachable("partner.answer_size", "the partner's answer is too large")
-            answer = json.loads(data)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable("partner.silent", f"the partner does not answer: {type(error).__name__}") from error
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise Unreachable("partner.answer", f"the partner's answer of status {response.status_code} is no object")
         if not response.is_success:
-            raise from_problem(answer)
+            raise answer_error(response.status_code, bytes(data))
+        answer = json_object(bytes(data))
+        if answer is None:
+            raise Unreachable("partner.answer", "the partner's answer is no JSON object")
         return leaf, answer
 
     def _settle(self, row: NoticeRow, leaf: PlatformLeaf, answer: dict[str, Any]) -> None:

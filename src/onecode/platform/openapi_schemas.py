@@ -94,12 +94,17 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Refunds": _list("Refund"),
     "Event": _object(
-        ("payer_platform", "order", "refund_id", "amount_minor", "tip_minor", "refunded_minor"),
+        ("payer_platform", "order", "signed_order", "refund_id", "amount_minor", "tip_minor", "refunded_minor"),
         id=COUNT,
         type={"enum": ["payment.posted", "payment.voided", "payment.refunded"]},
         payment_id=TEXT,
         payer_platform={**HEX, "description": "whose payer it is; not of refunds"},
         order={"type": "object", "description": "Order in its plain form, without the code; not of refunds"},
+        signed_order={
+            **YES,
+            "description": "whether the merchant's order key signed the order; else all of it, with its reference, is "
+            "the payer's word; not of refunds",
+        },
         refund_id=TEXT,
         **_PARTS,
         refunded_minor=AMOUNT,
@@ -121,6 +126,19 @@ SCHEMAS: dict[str, Schema] = {
     "AliasBinding": _object(merchant=HEX, merchant_text=TEXT, guid=TEXT, values=TEXTS, state=OUTBOX_STATE),
     "Alias": _object(guid=TEXT, values=TEXTS, state=OUTBOX_STATE, refusal=_or_null(TEXT), bound=YES),
     "Aliases": _list("Alias"),
+    "Epochs": _object(
+        current={**COUNT, "description": "new records are sealed under it"},
+        epoch_min={**COUNT, "description": "the chain takes no records under older ones"},
+        epochs={"type": "array", "items": _object(epoch=COUNT, used_from_ms=TIME, records=COUNT)},
+    ),
+    "Retirement": _object(
+        epoch=COUNT,
+        epoch_min=COUNT,
+        left={**COUNT, "description": "records under the epochs that end"},
+        waiting={**COUNT, "description": "transactions on their way to the chain"},
+        stuck={"type": "array", "items": _object(merchant=HEX, code=TEXT, detail=TEXT), "maxItems": 100},
+        done={**YES, "description": "the chain refuses the epochs, and their keys are erased"},
+    ),
     "Books": _object(
         sandbox=YES,
         totals={"type": "array", "items": _object(currency=CURRENCY, total_minor={"const": 0})},

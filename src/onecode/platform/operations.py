@@ -102,7 +102,16 @@ _PUBLIC = (
         "enrol_device",
         "Enrol a device in the sandbox",
         {201: _json("Enrolment")},
-        parameters=(Parameter("Onecode-Device", "header", "of a device of `account`, to join it", {"type": "string"}),),
+        parameters=(
+            Parameter(
+                "Onecode-Device-Key",
+                "header",
+                "base64url of a `DeviceKeyProof` by `device` over this request (docs/spec/messages.md)",
+                {"type": "string"},
+                required=True,
+            ),
+            Parameter("Onecode-Device", "header", "of a device of `account`, to join it", {"type": "string"}),
+        ),
         body=_json("EnrolmentRequest"),
         problems=(401, 403, 409),
     ),
@@ -271,6 +280,26 @@ _MERCHANTS = (
     ),
 )
 _OPERATORS = (
+    Operation(
+        "POST",
+        "/v1/epochs",
+        "make_epoch",
+        "Make a new epoch key; records are sealed under it after epoch_lead_ms",
+        {201: _json("Epochs")},
+        _OPERATOR,
+        problems=(409,),
+    ),
+    Operation("GET", "/v1/epochs", "epochs", "Epochs and the records under them", {200: _json("Epochs")}, _OPERATOR),
+    Operation(
+        "POST",
+        "/v1/epochs/{epoch}/retire",
+        "retire_epochs",
+        "Go on with the end of this epoch and of older ones: ask again until it is done",
+        {200: _json("Retirement")},
+        _OPERATOR,
+        (Parameter("epoch", "path", "the last epoch that ends", _NUMBER, required=True),),
+        problems=(409,),
+    ),
     Operation("GET", "/v1/books", "books", "Trial balance, added up anew", {200: _json("Books")}, _OPERATOR),
     Operation(
         "POST",

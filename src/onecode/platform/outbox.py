@@ -22,7 +22,7 @@ from onecode.schema import Message, parse
 
 ATTEMPTS = 3  # how often one row is signed again at a time
 EXPIRY_MARGIN_MS = 10_000  # after `valid_until_ms` by our clock, before it is signed again
-SIGN_AGAIN = {Result.EXPIRED, Result.VALID_UNTIL_TOO_FAR, Result.NONCE}
+SIGN_AGAIN = {Result.QUOTA, Result.EXPIRED, Result.VALID_UNTIL_TOO_FAR, Result.NONCE}  # changed nothing, nor will
 
 
 def _signed(platform: Platform, kind: Kind, payload: Message, nonce: int) -> tuple[bytes, int]:
@@ -122,7 +122,9 @@ class Sender:
             if outcome.code not in SIGN_AGAIN:
                 return self._finish(row, outcome)
             self._sign_again(row)
-        raise Unreachable("outbox.unknown", "the chain does not take a transaction now; is this clock right?")
+        raise Unreachable(
+            "outbox.unknown", "the chain takes no transaction now: its quota is used up, or this clock is wrong"
+        )
 
     def _send(self, row: OutboxRow) -> Outcome:
         """Submit the row's bytes, counted durably before they leave."""
@@ -133,6 +135,8 @@ class Sender:
 
     def _is_applied(self, row: OutboxRow) -> bool:
         """Whether the chain's proven state shows what the row was to do. Unknown while the merchant is frozen."""
+        if row.kind == Kind.PLATFORM_EPOCH:
+            return self._platform.chain.fetch_own_leaf().epoch_min >= row.version
         if row.kind == Kind.ALIAS_BIND:
             given = parse(AliasBind, row.payload)
             leaf = self._platform.chain.fetch_alias(alias_key(given.guid, given.values))
@@ -165,7 +169,7 @@ class Sender:
             ended.state = OutboxState.DONE if ok else OutboxState.FAILED
             ended.code, ended.height = outcome.code, outcome.height
             ended.refusal = None if ok else outcome.name
-            if row.kind == Kind.ALIAS_BIND:
+            if row.kind in (Kind.ALIAS_BIND, Kind.PLATFORM_EPOCH):
                 return
             record = session.get_one(RecordRow, (row.merchant, row.service, row.version))
             record.refusal = ended.refusal

@@ -11,8 +11,11 @@ from onecode.platform.devices import Enrolment
 from onecode.platform.http import Call
 from onecode.platform.merchants import MerchantStatus
 from onecode.platform.refunds import RefundAnswer
+from onecode.platform.rotation import Retirement
 from onecode.platform.schema import NoticeRow
 from onecode.schema import to_plain
+
+STUCK_MAX = 100
 
 
 def parse_hex(value: Any, field: str) -> bytes:
@@ -90,6 +93,19 @@ def merchant_plain(status: MerchantStatus, prefix: str) -> dict[str, Any]:
         "state": status.state if status.state is not None else "draft",
         "refusal": status.refusal,
         "agreement": agreement,
+    }
+
+
+def retirement_plain(retirement: Retirement) -> dict[str, Any]:
+    """How far the end of old epochs is; the first 100 merchants that are stuck."""
+    stuck = list(retirement.stuck.items())[:STUCK_MAX]
+    return {
+        "epoch": retirement.epoch,
+        "epoch_min": retirement.epoch_min,
+        "left": retirement.left,
+        "waiting": retirement.waiting,
+        "stuck": [{"merchant": merchant.hex(), "code": why.code, "detail": why.message} for merchant, why in stuck],
+        "done": retirement.is_done,
     }
 
 

@@ -19,6 +19,7 @@ from onecode.wire import Domain, SigningKey, sha256, verify_signature
 
 MEMBER_HEADER = "onecode-member"
 DEVICE_HEADER = "onecode-device"
+DEVICE_KEY_HEADER = "onecode-device-key"
 OBSERVER_HEADER = "onecode-observer"
 REQUEST_WINDOW_MS = 60_000
 
@@ -51,6 +52,14 @@ class ObserverProof(Message):
 
 class DeviceProof(Message):
     credential: bytes = item(1, Bytes(1, CREDENTIAL_BYTES_MAX))
+    time_ms: int = item(2, TIME_MS)
+    signature: bytes = item(3, Bytes(64))
+
+
+class DeviceKeyProof(Message):
+    """A request of a device that has no credential yet: it shows that it holds the key."""
+
+    key: bytes = item(1, KEY)
     time_ms: int = item(2, TIME_MS)
     signature: bytes = item(3, Bytes(64))
 
@@ -163,3 +172,24 @@ def verify_device_request(
     body = _signed(method, path, body, proof.time_ms, idempotency_key)
     verify_signature(credential.device, proof.signature, Domain.DEVICE_REQUEST, chain_id, body, field=DEVICE_HEADER)
     return credential
+
+
+def device_key_header(chain_id: str, device: SigningKey, method: str, path: str, body: bytes, now_ms: int) -> str:
+    """Value of `Onecode-Device-Key` for the request by which a device enrols."""
+    signature = device.sign(Domain.DEVICE_REQUEST, chain_id, _signed(method, path, body, now_ms, None))
+    return _header_text(DeviceKeyProof(key=device.public, time_ms=now_ms, signature=signature))
+
+
+def verify_device_key(chain_id: str, header: str, method: str, path: str, body: bytes, now_ms: int) -> bytes:
+    """The key whose holder signed this request.
+
+    1. The request was signed within the window. 2. The key that the header names signed it. Does NOT say whose key it
+    is, nor for which platform the request was meant: the body says what the device agrees to.
+    """
+    proof = parse(DeviceKeyProof, _header_bytes(header, DEVICE_KEY_HEADER), path=DEVICE_KEY_HEADER)
+    _require_now(proof.time_ms, now_ms)  # 1
+    signed = _signed(method, path, body, proof.time_ms, None)
+    verify_signature(  # 2
+        proof.key, proof.signature, Domain.DEVICE_REQUEST, chain_id, signed, field=DEVICE_KEY_HEADER
+    )
+    return proof.key

@@ -11,7 +11,7 @@ import httpx
 
 from onecode.errors import Malformed, Misconfigured, Unreachable, Untrusted
 from onecode.query.credential import parse_credential
-from onecode.query.requests import DEVICE_HEADER, device_header
+from onecode.query.requests import DEVICE_HEADER, DEVICE_KEY_HEADER, device_header, device_key_header
 from onecode.wallet.channel import CBOR, fetch_bytes, hex_field, parse_json
 from onecode.wallet.config import WalletConfig
 from onecode.wallet.store import WalletStore
@@ -42,15 +42,20 @@ class OwnPlatform:
     def _signed(
         self, credential: bytes, path: str, body: bytes, key: str | None = None, method: str = "POST"
     ) -> dict[str, str]:
-        """The proof header of a request; the signed path is the one that the platform sees."""
-        seen = httpx.URL(self._config.platform_url.rstrip("/") + path).raw_path.decode("ascii")
-        chain_id, now_ms = self._config.chain_id, self._now()
+        """The proof header of a request."""
+        chain_id, seen, now_ms = self._config.chain_id, self._seen(path), self._now()
         return {DEVICE_HEADER: device_header(chain_id, credential, self._device, method, seen, body, now_ms, key)}
 
+    def _seen(self, path: str) -> str:
+        """The path that the platform sees, and that is signed."""
+        return httpx.URL(self._config.platform_url.rstrip("/") + path).raw_path.decode("ascii")
+
     async def enroll(self) -> bytes:
-        """Enrol the device; returns the account's name, which a sandbox funds with simulated money."""
-        body = json.dumps({"device": self._device.public.hex()}).encode("ascii")
-        reply = await self._send("POST", "/v1/devices", body, {"content-type": "application/json"})
+        """Enrol the device by its own signature; returns the account's name, which a sandbox funds with simulated
+        money."""
+        path, body = "/v1/devices", json.dumps({"device": self._device.public.hex()}).encode("ascii")
+        proof = device_key_header(self._config.chain_id, self._device, "POST", self._seen(path), body, self._now())
+        reply = await self._send("POST", path, body, {"content-type": "application/json", DEVICE_KEY_HEADER: proof})
         return self._accept(hex_field(parse_json(reply), "credential"))
 
     def _accept(self, raw: bytes) -> bytes:
@@ -105,7 +110,7 @@ class OwnPlatform:
         reply = await self._send("GET", path, b"", self._signed(credential, path, b"", method="GET"))
         try:
             rows = json.loads(reply)
-        except ValueError:
+        except (ValueError, RecursionError):
             rows = None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise Malformed("http.json", "the platform's answer is no JSON list of objects")

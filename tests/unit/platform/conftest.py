@@ -14,7 +14,7 @@ from unit.platform.world import Keys, Node, Payer, Server
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> list[Keys]:
     directory = tmp_path_factory.mktemp("keys")
-    return [Keys(directory / name, name) for name in ("alpha", "beta", "gamma")]
+    return [Keys(directory / name, name) for name in ("alpha", "beta", "gamma", "delta")]
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import secrets
 import threading
 import time
@@ -14,9 +15,21 @@ import pytest
 
 from onecode.proof.trust import verify_trust_file
 from onecode.query.credential import parse_credential
-from onecode.query.requests import device_header
+from onecode.query.requests import DEVICE_KEY_HEADER, device_header
 from unit.platform.test_payments import code_of
-from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server, new_key, now_ms
+from unit.platform.world import (
+    CHAIN_ID,
+    OPENING,
+    Keys,
+    Merchant,
+    Node,
+    Payer,
+    Server,
+    enrol,
+    key_proof,
+    new_key,
+    now_ms,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +84,7 @@ def test_a_blocked_device_is_refused_though_its_credential_runs(server: Server, 
     with server.platform.database.write() as session:
         session.get_one(Device, payer.device.public).blocked = True
     assert code_of(payer.send("GET", "/v1/account")) == (403, "device.unknown")
-    again = server.http.post("/v1/devices", json={"device": payer.device.public.hex()})
-    assert code_of(again) == (403, "device.taken")
+    assert code_of(enrol(server, payer.device)) == (403, "device.taken")
 
 
 # --- devices
@@ -87,33 +99,52 @@ def test_enrolment_gives_a_funded_account_and_a_credential_of_a_day(server: Serv
     assert {row["currency"]: row["balance_minor"] for row in account["balances"]} == OPENING
     renewed = payer.send("POST", "/v1/devices/renew").json()
     assert renewed["account"] == payer.account
-    again = server.http.post("/v1/devices", json={"device": payer.device.public.hex()}).json()
+    again = enrol(server, payer.device).json()
     assert again["account"] == payer.account
     assert payer.balance() == OPENING["EUR"]
 
 
 def test_an_account_is_joined_only_with_a_device_of_it(server: Server, payer: Payer) -> None:
-    import json
+    second = new_key()
+    body = json.dumps({"device": second.public.hex(), "account": payer.account}).encode()
+    proof = {DEVICE_KEY_HEADER: key_proof(second, body)}
+    assert code_of(server.http.post("/v1/devices", content=body, headers=proof)) == (401, "device.account")
+    assert code_of(Payer(server).send("POST", "/v1/devices", body, **proof)) == (401, "device.account")
+    assert code_of(payer.send("POST", "/v1/devices", body)) == (401, "device.unproven")  # the account's alone
+    assert payer.send("POST", "/v1/devices", body, **proof).json()["account"] == payer.account
 
-    second = new_key().public.hex()
-    body = json.dumps({"device": second, "account": payer.account}).encode()
-    assert code_of(server.http.post("/v1/devices", content=body)) == (401, "device.account")
-    assert code_of(Payer(server).send("POST", "/v1/devices", body)) == (401, "device.account")
-    assert payer.send("POST", "/v1/devices", body).json()["account"] == payer.account
+
+def test_nobody_enrols_a_device_without_its_key(server: Server, payer: Payer) -> None:
+    """A stranger who could would make the device's own enrolment answer with the stranger's account."""
+    device, stranger = new_key(), new_key()
+    alone = json.dumps({"device": device.public.hex()}).encode()
+    joined = json.dumps({"device": device.public.hex(), "account": payer.account}).encode()
+
+    def tried(body: bytes, proof: str | None) -> tuple[int, str]:
+        headers = {} if proof is None else {DEVICE_KEY_HEADER: proof}
+        return code_of(payer.send("POST", "/v1/devices", body, **headers))
+
+    for body in (alone, joined):
+        assert tried(body, None) == (401, "device.unproven")
+        assert tried(body, key_proof(stranger, body)) == (401, "device.unproven")
+    assert tried(joined, key_proof(device, alone)) == (401, "signature.bad")
+    assert tried(alone, key_proof(device, alone, now_ms() - 61_000)) == (401, "request.time")
+    assert tried(alone, "%%") == (400, "request.header")
+    own = enrol(server, device)
+    assert own.status_code == 201
+    assert own.json()["account"] != payer.account
 
 
 def test_the_sandbox_has_limits_and_can_be_off(node: Node, keys: list[Keys], tmp_path: Path) -> None:
     server = Server(keys[0].config(tmp_path, node.url, sandbox_accounts_max=1))
     try:
         Payer(server)
-        full = server.http.post("/v1/devices", json={"device": new_key().public.hex()})
-        assert code_of(full) == (409, "device.sandbox_full")
+        assert code_of(enrol(server, new_key())) == (409, "device.sandbox_full")
     finally:
         server.stop()
     server = Server(keys[0].config(tmp_path, node.url, sandbox=False))
     try:
-        off = server.http.post("/v1/devices", json={"device": new_key().public.hex()})
-        assert code_of(off) == (409, "device.no_sandbox")
+        assert code_of(enrol(server, new_key())) == (409, "device.no_sandbox")
     finally:
         server.stop()
 

@@ -15,6 +15,8 @@ from onecode.query.messages import HeaderView
 from onecode.wire import SigningKey
 from vectors.proof_chain import CHAIN_ID, NOW_MS, make_header, signed_by, validator_set
 
+DEEP = b'{"a":' * 100_000  # deeper than the parser of JSON goes
+
 
 def window(height: int) -> list[int]:
     """Six validators, one of whom leaves at each height: after six heights all are others."""
@@ -89,6 +91,7 @@ def test_a_stale_header_stops_all_work() -> None:
         (httpx.Response(200, content=b"\xff"), "chain.answer"),
         (httpx.Response(200, content=b""), "chain.answer"),
         (httpx.Response(500, content=b"oops"), "chain.refused"),
+        (httpx.Response(500, content=DEEP), "chain.refused"),
         (httpx.Response(401, json={"title": "Untrusted", "code": "request.member", "status": 401}), "chain.refused"),
     ],
 )
@@ -107,7 +110,11 @@ def test_whatever_the_node_says_wrong_is_unreachable(response: httpx.Response, c
             httpx.Response(429, json={"title": "Unreachable", "code": "transaction.quota", "status": 429}),
             "transaction.quota",
         ),
-        (httpx.Response(503, content=b""), "chain.answer"),
+        (httpx.Response(503, content=b""), "http.status"),
+        (httpx.Response(200, content=DEEP), "chain.answer"),
+        (httpx.Response(200, content=b'{"code": 1e999, "name": "ok", "height": 1, "items": []}'), "chain.answer"),
+        (httpx.Response(409, content=DEEP), "http.status"),
+        (httpx.Response(409, content=b"[]"), "http.status"),
     ],
 )
 def test_a_transaction_whose_fate_is_unknown_is_unreachable(response: httpx.Response, code: str) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from onecode.attest.epochs import encode_epochs, parse_epochs
-from onecode.errors import Misconfigured
+from onecode.attest.epochs import EPOCHS_MAX, StoredEpoch, encode_epochs, parse_epochs
+from onecode.errors import Declined, Misconfigured
 from onecode.platform.config import PlatformConfig, load_config, parse_config
-from onecode.platform.epochs import create_epochs, current_epoch, load_epochs, rotate_epochs
+from onecode.platform.epochs import create_epochs, current_epoch, erase_epochs, load_epochs, rotate_epochs
 from onecode.platform.files import save_private
 from onecode.platform.keyring import load_key, load_keyring, save_key
 from unit.platform.world import Keys, new_key
@@ -122,20 +122,46 @@ def test_keys_are_loaded_once_for_each_role(tmp_path: Path) -> None:
 def test_epochs_rotate_and_are_never_lost(tmp_path: Path) -> None:
     path = tmp_path / "epochs.json"
     first = create_epochs(path, lambda size: b"1" * size)
-    assert rotate_epochs(path, lambda size: b"2" * size) == 2
+    assert rotate_epochs(path, lambda size: b"2" * size, 1_000) == 2
     epochs = load_epochs(path)
-    assert epochs == {**first, 2: b"2" * 32}
-    assert current_epoch(epochs) == 2
+    assert epochs == {**first, 2: StoredEpoch(b"2" * 32, 1_000)}
     assert path.stat().st_mode & 0o777 == 0o600
-    assert parse_epochs(encode_epochs(epochs)) == epochs
+    assert parse_epochs(path.read_bytes()) == {1: b"1" * 32, 2: b"2" * 32}  # what the key service releases
+    assert parse_epochs(encode_epochs({3: b"3" * 32})) == {3: b"3" * 32}
+    assert (b"1" * 32).hex() not in repr(epochs) and "1111" not in repr(epochs)
     with pytest.raises(Misconfigured):
         create_epochs(path, os.urandom)
+
+
+def test_an_epoch_is_used_once_enclaves_had_the_time_to_get_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "epochs.json"
+    create_epochs(path, os.urandom)
+    rotate_epochs(path, os.urandom, 1_000)
+    rotate_epochs(path, os.urandom, 2_000)
+    epochs = load_epochs(path)
+    assert [current_epoch(epochs, now_ms, 500) for now_ms in (0, 1_499, 1_500, 2_499, 2_500)] == [1, 1, 2, 2, 3]
+    erase_epochs(path, 2)
+    assert list(load_epochs(path)) == [3]
+    assert current_epoch(load_epochs(path), 0, 500) == 3  # the only one there is
+    erase_epochs(path, 3)  # never the last one
+    assert list(load_epochs(path)) == [3]
+
+
+def test_an_epoch_file_has_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "epochs.json"
+    save_private(path, encode_epochs({number: bytes(32) for number in range(1, EPOCHS_MAX + 1)}))
+    with pytest.raises(Declined, match=r"epoch\.full"):
+        rotate_epochs(path, os.urandom, 1)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         b"",
+        b'{"version": 1, "epochs": [3]}',
+        b'{"version": 1, "epochs": [{"epoch": 1, "key": "' + b"00" * 32 + b'", "made_ms": -1}]}',
+        b'{"version": 1, "epochs": [{"epoch": 1, "key": "' + b"00" * 32 + b'", "made_ms": "1"}]}',
+        b'{"version": 1, "epochs": [{"epoch": 1, "key": "' + b"00" * 32 + b'", "more": 1}]}',
         b"[]",
         b"{}",
         b'{"version": 2, "epochs": [{"epoch": 1, "key": "' + b"00" * 32 + b'"}]}',

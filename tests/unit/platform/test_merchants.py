@@ -12,13 +12,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from sqlalchemy import select
 
 from onecode.errors import Declined, Unreachable
-from onecode.platform.epochs import current_epoch, load_epochs, rotate_epochs
+from onecode.platform.chain import Outcome
+from onecode.platform.epochs import current_epoch, load_epochs
 from onecode.platform.merchants import publish, withdraw
 from onecode.platform.outbox import Sender
 from onecode.platform.process import open_platform
 from onecode.platform.schema import OutboxRow, OutboxState, RecordRow
 from onecode.query.messages import MemberView
 from onecode.record.envelope import RecordIds, open_envelope, verify_commitment, verify_signed_record
+from onecode.registry.results import Result
 from onecode.registry.rules_records import VERSION_AHEAD_MAX
 from onecode.schema import parse
 from onecode.wire import SigningKey
@@ -81,10 +83,10 @@ def test_a_published_record_is_what_the_chain_commits_to(server: Server) -> None
     link = view.state.link_of(server.platform.id)
     assert link is not None and link.version == 1
     epochs = load_epochs(server.platform.config.epoch_key_file)
-    assert link.epoch == current_epoch(epochs)
+    assert link.epoch == current_epoch(epochs, now_ms(), server.platform.config.epoch_lead_ms)
     ids = RecordIds(merchant=merchant.id, platform=server.platform.id, service="pay", version=1, epoch=link.epoch)
     envelope = parse(MemberView, view.raw).envelopes[0]
-    opened = open_envelope(CHAIN_ID, ids, envelope, AESGCMSIV(epochs[link.epoch]))
+    opened = open_envelope(CHAIN_ID, ids, envelope, AESGCMSIV(epochs[link.epoch].key))
     record = verify_signed_record(CHAIN_ID, ids, verify_commitment(CHAIN_ID, ids, opened, link.commitment))
     assert (record.display_name, record.kyb_level.name, record.platform) == (
         "Café Exemple",
@@ -105,18 +107,6 @@ def test_updates_and_withdrawals_take_the_next_version(server: Server) -> None:
     )
     back = server.operator("POST", publish_path(merchant)).json()  # its consent still holds
     assert (back["state"], back["version"]) == ("live", 3)
-
-
-def test_records_are_sealed_under_the_newest_epoch(node: Node, tmp_path: Path, keys: list[Keys]) -> None:
-    server = Server(keys[1].config(tmp_path, node.url))
-    try:
-        epoch = rotate_epochs(server.platform.config.epoch_key_file, lambda size: b"e" * size)
-        merchant = server.live_merchant()
-        assert [row.epoch for row in rows(server, RecordRow)] == [epoch]
-        assert epoch > 1
-        assert merchant.id
-    finally:
-        server.stop()
 
 
 def test_two_platforms_serve_one_merchant_each_by_its_own_record(
@@ -225,6 +215,26 @@ def test_an_expired_transaction_is_signed_again(node: Node, keys: list[Keys], tm
         assert after.payload == before.payload
     finally:
         server.stop()
+
+
+def test_a_quota_that_is_used_up_is_no_final_answer(server: Server) -> None:
+    """In a block: it changed nothing, its nonce is not used, and these bytes have their fate."""
+    merchant, chain, sent = Merchant(), server.platform.chain, []
+    sign_up(server, merchant)
+    real = chain.submit
+
+    def submit(transaction: bytes) -> Outcome:
+        sent.append(transaction)
+        return Outcome(int(Result.QUOTA), "quota", 7) if len(sent) < 3 else real(transaction)
+
+    chain.submit = submit  # type: ignore[method-assign]
+    assert server.operator("POST", publish_path(merchant)).json()["state"] == "live"
+    assert len(set(sent)) == 3  # signed again each time
+    chain.submit = lambda _: Outcome(int(Result.QUOTA), "quota", 7)  # type: ignore[method-assign]
+    assert server.operator("POST", publish_path(merchant)).status_code == 202
+    chain.submit = real  # type: ignore[method-assign]
+    server.sender.drain()
+    assert state_of(server, merchant) == ("live", 2)
 
 
 def test_what_the_chain_refuses_is_said_and_can_be_made_good(server: Server) -> None:

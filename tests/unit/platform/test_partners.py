@@ -37,10 +37,13 @@ class Road(httpx.BaseTransport):
     def __init__(self) -> None:
         self._inner = httpx.HTTPTransport()
         self.is_down, self.is_losing, self.sent = False, False, 0
+        self.said: httpx.Response | None = None  # instead of what the partner says
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if self.is_down:
             raise httpx.ConnectError("down", request=request)
+        if self.said is not None:
+            return self.said
         response = self._inner.handle_request(request)
         self.sent += 1
         if self.is_losing:
@@ -132,6 +135,29 @@ def pair(node: Node, keys: list[Keys], tmp_path: Path) -> Iterator[Pair]:
 @pytest.fixture
 def alpha_payer(pair: Pair) -> Payer:
     return Payer(pair.alpha)
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "code"),
+    [
+        (200, b'{"a":' * 10_000, "partner.answer"),
+        (200, b"[]", "partner.answer"),
+        (409, b'{"a":' * 10_000, "http.status"),
+        (409, b"[]", "http.status"),
+    ],
+)
+def test_a_partners_nonsense_leaves_the_payment_pending(
+    pair: Pair, alpha_payer: Payer, status: int, content: bytes, code: str
+) -> None:
+    pair.road.said = httpx.Response(status, content=content)
+    answer = alpha_payer.pay(pair.request(alpha_payer, pair.merchant()), "k")
+    assert (answer.status_code, answer.json()["state"]) == (201, "pending")
+    (notice,) = pair.alpha.operator("GET", "/v1/notices").json()
+    assert code in notice["error"]
+    pair.road.said = None
+    pair.ahead_ms += 1_000
+    pair.alpha.notices.drain()
+    assert pair.state(alpha_payer, "k") == "posted"
 
 
 def test_a_partners_record_is_paid_through_clearing(pair: Pair, alpha_payer: Payer) -> None:

@@ -255,6 +255,26 @@ def test_codes_of_others_expired_or_unsigned_are_refused(server: Server, payer: 
     assert code_of(payer.pay(payer.request(merchant, code=late, **said))) == (409, "code.order_expired")
 
 
+def test_the_till_is_told_whether_the_order_was_signed(server: Server, payer: Payer, node: Node) -> None:
+    """Otherwise an order that somebody made up, with the reference of a signed one, differs by its amount alone."""
+    merchant = server.live_merchant()
+    merchant.set_order_key(node)
+    signed = payer.request(merchant, amount_minor=2_000, reference="INV-7", code=merchant.code(2_000, "INV-7"))
+    made_up = payer.request(merchant, amount_minor=1, reference="INV-7")
+    for number, request in enumerate((made_up, signed)):
+        assert payer.pay(request, str(number)).status_code == 201
+    voided = payer.send("GET", "/v1/payments?idempotency_key=1").json()["payment_id"]
+    assert server.operator("POST", f"/v1/payments/{voided}/void").status_code == 200
+    headers = {"authorization": f"Bearer {merchant.till}"}  # type: ignore[attr-defined]
+    events = server.http.get(f"/v1/merchants/{merchant.id.hex()}/events?wait_ms=0", headers=headers).json()
+    said = [(event["type"], event["order"]["reference"], event["signed_order"]) for event in events]
+    assert said == [
+        ("payment.posted", "INV-7", False),
+        ("payment.posted", "INV-7", True),
+        ("payment.voided", "INV-7", True),
+    ]
+
+
 # --- fees, refunds, reads
 
 

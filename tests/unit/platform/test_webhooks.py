@@ -117,6 +117,7 @@ def test_a_payment_is_told_once_and_signed(world: World) -> None:
     content = verified(secret, headers, body)
     assert (content["type"], content["data"]["total_minor"]) == ("payment.posted", 1_250)
     assert content["data"]["merchant"] == world.merchant.id.hex()
+    assert content["data"]["signed_order"] is False
     assert content["timestamp"].endswith("Z")
     assert world.payer.account not in body.decode()
     assert abs(int({k.lower(): v for k, v in headers.items()}["webhook-timestamp"]) - now_ms() // 1000) < 10

@@ -45,7 +45,7 @@ from onecode.proof.governance import DEFAULT_PARAMETERS, Admission, Parameters, 
 from onecode.proof.leaves import Role
 from onecode.proof.trust import AnchorCertificate
 from onecode.query.messages import HeaderView
-from onecode.query.requests import device_header
+from onecode.query.requests import DEVICE_KEY_HEADER, device_header, device_key_header
 from onecode.record.payment import AcquiringAccount, PaymentTerms, TipMode
 from onecode.record.receipt import Order, PaymentRequest
 from onecode.registry.application import Application
@@ -358,12 +358,25 @@ class Server:
         return merchant
 
 
+def key_proof(device: SigningKey, body: bytes, at_ms: int | None = None) -> str:
+    """That the device enrols by this body itself."""
+    return device_key_header(CHAIN_ID, device, "POST", "/v1/devices", body, at_ms or now_ms())
+
+
+def enrol(server: Server, device: SigningKey, **body: Any) -> httpx.Response:
+    """The answer to a device that enrols."""
+    content = json.dumps({"device": device.public.hex(), **body}).encode()
+    at_ms = server.platform.clock_ms()
+    headers = {"content-type": "application/json", DEVICE_KEY_HEADER: key_proof(device, content, at_ms)}
+    return server.http.post("/v1/devices", content=content, headers=headers)
+
+
 class Payer:
     """A device with an account."""
 
     def __init__(self, server: Server, **body: Any) -> None:
         self.server, self.device = server, new_key()
-        answer = server.http.post("/v1/devices", json={"device": self.device.public.hex(), **body})
+        answer = enrol(server, self.device, **body)
         assert answer.status_code == 201, answer.text
         self.credential = bytes.fromhex(answer.json()["credential"])
         self.account = answer.json()["account"]

@@ -9,7 +9,15 @@ import pytest
 from chain_world import CHAIN_ID, NOW_MS, Platform
 from onecode.errors import Malformed, OnecodeError
 from onecode.proof.leaves import PlatformStatus, Role
-from onecode.query.requests import device_header, member_header, parse_member, verify_device_request, verify_member
+from onecode.query.requests import (
+    device_header,
+    device_key_header,
+    member_header,
+    parse_member,
+    verify_device_key,
+    verify_device_request,
+    verify_member,
+)
 
 A = Platform("A")
 B = Platform("B")
@@ -85,3 +93,37 @@ def test_a_header_that_is_none_is_malformed(header: str) -> None:
         parse_member(header)
     with pytest.raises(Malformed):
         verify_device_request(CHAIN_ID, header, A.leaf(), A.id, *DEVICE, NOW_MS)
+
+
+ENROLMENT = ("POST", "/v1/devices", b"{}")
+
+
+def test_a_devices_key_is_shown_by_its_signature() -> None:
+    header = device_key_header(CHAIN_ID, A.device, *ENROLMENT, NOW_MS)
+    assert verify_device_key(CHAIN_ID, header, *ENROLMENT, NOW_MS) == A.device.public
+
+
+@pytest.mark.parametrize(
+    ("chain_id", "asked", "now_ms", "code"),
+    [
+        ("other-chain", ENROLMENT, NOW_MS, "signature.bad"),
+        (CHAIN_ID, ("GET", "/v1/devices", b"{}"), NOW_MS, "signature.bad"),
+        (CHAIN_ID, ("POST", "/v1/devices?", b"{}"), NOW_MS, "signature.bad"),
+        (CHAIN_ID, ("POST", "/v1/devices", b"{ }"), NOW_MS, "signature.bad"),
+        (CHAIN_ID, ENROLMENT, NOW_MS + 60_001, "request.time"),
+        (CHAIN_ID, ENROLMENT, NOW_MS - 60_001, "request.time"),
+    ],
+)
+def test_another_request_does_not_show_a_devices_key(
+    chain_id: str, asked: tuple[str, str, bytes], now_ms: int, code: str
+) -> None:
+    header = device_key_header(CHAIN_ID, A.device, *ENROLMENT, NOW_MS)
+    with pytest.raises(OnecodeError) as caught:
+        verify_device_key(chain_id, header, *asked, now_ms)
+    assert caught.value.code == code
+
+
+def test_a_members_signature_shows_no_devices_key() -> None:
+    header = member_header(CHAIN_ID, A.id, A.key(Role.TRANSACTION), *ENROLMENT, NOW_MS)
+    with pytest.raises(Malformed):
+        verify_device_key(CHAIN_ID, header, *ENROLMENT, NOW_MS)

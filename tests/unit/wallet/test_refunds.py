@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
+import httpx
 import pytest
 
 from chain_world import NOW_MS, Platform
-from onecode.errors import Untrusted
+from onecode.errors import Malformed, Untrusted
 from onecode.proof.leaves import KeyState, Role
 from onecode.record.receipt import (
     Order,
@@ -20,8 +23,11 @@ from onecode.record.receipt import (
     sign_refund,
 )
 from onecode.schema import parse
+from onecode.wallet.config import WalletConfig
+from onecode.wallet.own_platform import OwnPlatform
 from onecode.wallet.pay import VerifiedReceipt
 from onecode.wallet.refunds import verify_refunds
+from onecode.wallet.store import WalletStore
 from vectors.proof_chain import CHAIN_ID
 
 OWN = Platform("own")
@@ -113,3 +119,16 @@ def test_only_an_active_receipt_key_of_the_own_platform_counts() -> None:
     forged = dataclasses.replace(one, signature=bytes(64)).encoded()
     with pytest.raises(Untrusted, match=r"signature\.bad"):
         verify_refunds(CHAIN_ID, [forged], paid(), leaf, NOW_MS)
+
+
+@pytest.mark.parametrize("said", [b"[" * 100_000, b"{}", b"[1]", b"no json"])
+def test_what_is_no_list_of_refunds_is_malformed(tmp_path: Path, said: bytes) -> None:
+    async def asked() -> list[bytes]:
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=said))
+        config = WalletConfig(CHAIN_ID, OWN.id, bytes(32), "http://platform", ("http://node",), b"")
+        async with httpx.AsyncClient(transport=transport) as http:
+            own = OwnPlatform(config, WalletStore(tmp_path), OWN.device, http, lambda: NOW_MS)
+            return await own.fetch_refunds(OWN.credential(), "p-1")
+
+    with pytest.raises(Malformed, match=r"http\.json"):
+        asyncio.run(asked())
