@@ -122,12 +122,14 @@ def release(directory: Path, label: str, node: str, guid: str | None) -> None:
     """Take back the alias that LABEL (an old label's picture or payload) is; it pays nobody from then on."""
     from onecode.network.aliases import build_release, choose_alias
     from onecode.network.client import NodeClient
-    from onecode.network.merchant import load_merchant, save_submitted
+    from onecode.network.merchant import load_merchant
+    from onecode.network.merchant_sending import Effect, submit_signed
 
     found = load_merchant(directory)
     chosen = choose_alias(_aliases_of(label, node, found.prefix), guid)
-    submitted = NodeClient(node).submit(build_release(found, chosen, now_ms()))
-    save_submitted(found, submitted.code)
+    _, submitted = submit_signed(
+        found, NodeClient(node), lambda merchant: build_release(merchant, chosen, now_ms()), Effect.SERIAL
+    )
     if submitted.code:
         raise Declined("merchant.release_failed", f"the registry refused: {submitted.name} (result {submitted.code})")
     console().show(
@@ -145,12 +147,14 @@ def unlink(directory: Path, platform_given: str, node: str, service: str) -> Non
     """End a platform's record, whatever that platform wants. No platform can stop it."""
     from onecode.code.identity import parse_platform_text
     from onecode.network.client import NodeClient
-    from onecode.network.merchant import build_unlink, load_merchant, save_submitted
+    from onecode.network.merchant import build_unlink, load_merchant
+    from onecode.network.merchant_sending import Effect, submit_signed
 
     found = load_merchant(directory)
     platform = parse_platform_text(platform_given, found.prefix)
-    submitted = NodeClient(node).submit(build_unlink(found, platform, service, now_ms()))
-    save_submitted(found, submitted.code)
+    _, submitted = submit_signed(
+        found, NodeClient(node), lambda merchant: build_unlink(merchant, platform, service, now_ms()), Effect.SERIAL
+    )
     if submitted.code:
         raise Declined("merchant.unlink_failed", f"the registry refused: {submitted.name} (result {submitted.code})")
     console().show(

@@ -23,14 +23,10 @@ _RECOVERY = click.option("--recovery", type=_FILE, help="File with the recovery 
 MINUTE_MS = 60_000
 
 
-def _submit(node: str, transaction: bytes) -> Submitted:
-    from onecode.network.client import NodeClient
-
-    submitted = NodeClient(node).submit(transaction)
+def _require_done(submitted: Submitted) -> None:
     if submitted.code:
         message = f"the registry refused: {submitted.name} (result {submitted.code})"
         raise Declined("merchant.transaction_failed", message)
-    return submitted
 
 
 @merchant.command()
@@ -38,13 +34,17 @@ def _submit(node: str, transaction: bytes) -> Submitted:
 @_NODE
 def orderkeys(directory: Path, node: str) -> None:
     """Make a key for the till, and let it sign orders of this merchant."""
-    from onecode.network.merchant import load_merchant, save_submitted
+    from onecode.network.client import NodeClient
+    from onecode.network.merchant import load_merchant
     from onecode.network.merchant_keys import build_orderkeys, make_order_key
+    from onecode.network.merchant_sending import Effect, submit_signed
 
     found = load_merchant(directory)
     key = make_order_key(found, secrets.token_bytes)
-    submitted = _submit(node, build_orderkeys(found, (key.public,), now_ms()))
-    save_submitted(found, submitted.code, serial=False)
+    _, submitted = submit_signed(
+        found, NodeClient(node), lambda merchant: build_orderkeys(merchant, (key.public,), now_ms()), Effect.NONE
+    )
+    _require_done(submitted)
     console().show(
         {"order_key": key.public.hex(), "height": submitted.height},
         [f"orders are signed by {key.public.hex()} from height {submitted.height} on"],
@@ -92,13 +92,17 @@ def order(
 @_NODE
 def rotate(directory: Path, node: str) -> None:
     """Replace the controller key at once. Consents that were given and not used end."""
+    from onecode.network.client import NodeClient
     from onecode.network.merchant import load_merchant
-    from onecode.network.merchant_keys import build_rotate, make_next_key, save_next_controller
+    from onecode.network.merchant_keys import build_rotate, make_next_key
+    from onecode.network.merchant_sending import Effect, settle_pending, submit_signed
 
-    found = load_merchant(directory)
+    found = settle_pending(load_merchant(directory), NodeClient(node))
     following = make_next_key(found, secrets.token_bytes)
-    submitted = _submit(node, build_rotate(found, following, now_ms()))
-    save_next_controller(found, recovered=False)
+    _, submitted = submit_signed(
+        found, NodeClient(node), lambda merchant: build_rotate(merchant, following, now_ms()), Effect.ROTATE
+    )
+    _require_done(submitted)
     console().show(
         {"controller": following.public.hex(), "height": submitted.height},
         [f"the controller is {following.public.hex()} from height {submitted.height} on"],
@@ -115,17 +119,28 @@ def recover(directory: Path, node: str, recovery: Path | None, cancel: bool) -> 
 
     Until then the old controller signs nothing. When the delay is over, `onecode merchant recovered` takes the new key.
     """
+    from onecode.network.client import NodeClient
     from onecode.network.merchant import load_merchant
-    from onecode.network.merchant_keys import build_recover, build_recover_cancel, load_recovery, make_next_key
+    from onecode.network.merchant_keys import (
+        NEXT_FILE,
+        build_recover,
+        build_recover_cancel,
+        load_recovery,
+        make_next_key,
+    )
+    from onecode.network.merchant_sending import settle_pending
 
-    found = load_merchant(directory)
+    found = settle_pending(load_merchant(directory), NodeClient(node))
     key = load_recovery(found, recovery)
     if cancel:
-        submitted = _submit(node, build_recover_cancel(found, key, now_ms()))
+        submitted = NodeClient(node).submit(build_recover_cancel(found, key, now_ms()))
+        _require_done(submitted)
+        (directory / NEXT_FILE).unlink(missing_ok=True)
         console().show({"cancelled": True, "height": submitted.height}, ["the recovery that was pending is ended"])
         return
     following = make_next_key(found, secrets.token_bytes)
-    submitted = _submit(node, build_recover(found, key, following, now_ms()))
+    submitted = NodeClient(node).submit(build_recover(found, key, following, now_ms()))
+    _require_done(submitted)
     console().show(
         {"controller": following.public.hex(), "height": submitted.height},
         [f"{following.public.hex()} is to be the controller after the network's delay; height {submitted.height}"],
@@ -134,15 +149,29 @@ def recover(directory: Path, node: str, recovery: Path | None, cancel: bool) -> 
 
 @merchant.command()
 @click.argument("directory", type=_KEYS)
-def recovered(directory: Path) -> None:
-    """Take the new controller key into use, once the delay of a recovery is over."""
-    from onecode.network.merchant import load_merchant
-    from onecode.network.merchant_keys import NEXT_FILE, save_next_controller
+@_NODE
+def recovered(directory: Path, node: str) -> None:
+    """Take the new controller key into use, once the delay of a recovery is over.
 
-    found = load_merchant(directory)
+    The key shows itself to the chain by registering the till's key again, which the recovery cleared.
+    """
+    import dataclasses
+
+    from onecode.network.client import NodeClient
+    from onecode.network.merchant import load_merchant
+    from onecode.network.merchant_keys import NEXT_FILE, build_orderkeys, make_order_key
+    from onecode.network.merchant_sending import Effect, settle_pending, submit_signed
+    from onecode.platform.keyring import load_key
+
+    found = settle_pending(load_merchant(directory), NodeClient(node))
     if not (directory / NEXT_FILE).exists():
         raise Misconfigured("merchant.no_next_key", "no recovery is under way in this directory", field="directory")
-    after = save_next_controller(found, recovered=True)
+    following, key = load_key(directory / NEXT_FILE), make_order_key(found, secrets.token_bytes)
+    as_new = dataclasses.replace(found, controller=following)
+    after, submitted = submit_signed(
+        as_new, NodeClient(node), lambda merchant: build_orderkeys(merchant, (key.public,), now_ms()), Effect.ROTATE
+    )
+    _require_done(submitted)
     public = after.controller.public.hex()
     console().show({"controller": public}, [f"the controller is {public}"])
 

@@ -190,12 +190,13 @@ def publish_rows(
         waiting = deque(pool.submit(one, row) for row in rows if row not in journal)
         try:
             while waiting:
-                outcome = waiting[0].result()
+                tell(waiting[0].result())
                 waiting.popleft()
-                tell(outcome)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             for future in waiting:  # rows that were in hand are published: they must not come again
                 if future.done() and not future.cancelled() and future.exception() is None:
-                    tell(future.result())
+                    outcome = future.result()
+                    if outcome.row not in journal:
+                        tell(outcome)
             raise

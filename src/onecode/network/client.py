@@ -78,6 +78,12 @@ class NodeClient:
         except (KeyError, TypeError, ValueError, AttributeError):
             raise Malformed("http.json", "the node's answer to a transaction lacks a field") from None
 
+    def look_up(self, transaction_hash: bytes) -> int | None:
+        """The result code of a decided transaction; None if this node knows of none."""
+        found = _json(self._call("GET", f"/v1/transactions/{transaction_hash.hex()}"))
+        code = found.get("code") if isinstance(found, dict) else None
+        return code if isinstance(code, int) else None
+
     def status(self) -> dict[str, Any]:
         """The node's word about itself."""
         found = _json(self._call("GET", "/v1/status"))

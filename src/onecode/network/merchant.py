@@ -6,7 +6,6 @@ directory so that a small shop can begin.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from onecode.code.identity import merchant_id, merchant_text, prefix_of, recover
 from onecode.errors import Misconfigured
 from onecode.platform.files import load_private, save_private
 from onecode.platform.keyring import load_key, save_key
-from onecode.registry.results import ADMISSION_MAX
 from onecode.registry.transactions import (
     Consent,
     Kind,
@@ -141,15 +139,3 @@ def build_signed(merchant: Merchant, kind: Kind, payload: Message, now_ms: int) 
         nonce=merchant.nonce + 1,
         valid_until_ms=now_ms + TRANSACTION_VALID_MS,
     )
-
-
-def save_submitted(merchant: Merchant, code: int, *, serial: bool = True) -> Merchant:
-    """Remember what a transaction with this result code used: a nonce once admitted, and where it raises the consent
-    serial (unlink, release, rotate), that too on success."""
-    after = dataclasses.replace(
-        merchant,
-        nonce=merchant.nonce + (code == 0 or code > ADMISSION_MAX),
-        consent_serial=merchant.consent_serial + (serial and code == 0),
-    )
-    save_merchant(after)
-    return after

@@ -13,7 +13,6 @@ from onecode.network.merchant import (
     TRANSACTION_VALID_MS,
     Merchant,
     build_signed,
-    save_merchant,
 )
 from onecode.platform.files import load_private, save_private
 from onecode.platform.keyring import load_key, save_key
@@ -88,21 +87,15 @@ def _by_recovery(merchant: Merchant, kind: Kind, payload: bytes, recovery: Signi
     return Transaction(body=body.encoded(), signatures=(signature,)).encoded()
 
 
-def save_next_controller(merchant: Merchant, *, recovered: bool) -> Merchant:
-    """Take the next key as the controller, once the chain has; the old one is kept beside it. Idempotent."""
+def take_next_controller(merchant: Merchant) -> Merchant:
+    """The next key as the controller, once the chain has it; the old one is kept beside it. May be cut and repeated."""
     path, following = merchant.directory / CONTROLLER_FILE, merchant.directory / NEXT_FILE
-    key = load_key(following)
-    save_private(path.with_name(f"controller.old.{merchant.nonce}.key"), load_private(path), replace=True)
-    save_private(path, load_private(following), replace=True)
-    after = dataclasses.replace(
-        merchant,
-        controller=key,
-        nonce=merchant.nonce + (not recovered),
-        consent_serial=merchant.consent_serial + 1,
-    )
-    save_merchant(after)
+    old, new = load_private(path), load_private(following)
+    if old != new:
+        save_private(path.with_name(f"controller.before.{merchant.nonce}.key"), old, replace=True)
+        save_private(path, new, replace=True)
     following.unlink()
-    return after
+    return dataclasses.replace(merchant, controller=load_key(path))
 
 
 def recovery_sheet(merchant: Merchant) -> list[str]:

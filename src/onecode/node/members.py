@@ -148,6 +148,7 @@ class Members:
                 height = newer
                 if not lines and loop.time() - sent_s >= QUIET_S:
                     lines = [_line(height - 1, None, [])]  # so far it has been read
+                await asyncio.sleep(0)  # reading many empty blocks must not hold up queries
                 if lines:
                     await channel.send(b"".join(lines))
                     sent_s = loop.time()

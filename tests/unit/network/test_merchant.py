@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from onecode.errors import Misconfigured
-from onecode.network.merchant import Merchant, build_unlink, create_merchant, load_merchant, save_submitted
-from onecode.registry.results import Result
+from onecode.network.merchant import Merchant, build_unlink, create_merchant, load_merchant
 from onecode.registry.transactions import Kind, MerchantUnlink, SignerKind, parse_transaction
 
 PLATFORM = b"p" * 20
@@ -36,15 +35,6 @@ def test_an_unlink_is_signed_by_the_controller_with_the_next_nonce(merchant: Mer
     assert (body.kind, body.signer, body.nonce) == (Kind.MERCHANT_UNLINK, merchant.id, 1)
     assert payload == MerchantUnlink(platform=PLATFORM, service="pay")
     assert [one.kind for one in transaction.signatures] == [SignerKind.CONTROLLER]
-
-
-@pytest.mark.parametrize(
-    ("code", "nonce", "serial"), [(Result.OK, 1, 1), (Result.LINK_UNKNOWN, 1, 0), (Result.NONCE, 0, 0)]
-)
-def test_what_a_transaction_used_is_remembered(merchant: Merchant, code: int, nonce: int, serial: int) -> None:
-    after = save_submitted(merchant, code)
-    assert (after.nonce, after.consent_serial) == (nonce, serial)
-    assert load_merchant(merchant.directory) == after
 
 
 def test_a_damaged_file_is_refused(merchant: Merchant) -> None:

@@ -6,7 +6,8 @@ import time
 
 from onecode.cli.demo.stage import CURRENCY, NAMES, A, B, Stage, Stopwatch
 from onecode.errors import Declined
-from onecode.network.merchant import build_unlink, save_submitted
+from onecode.network.merchant import build_unlink
+from onecode.network.merchant_sending import Effect, submit_signed
 from onecode.network.setup import clock_ms
 from onecode.query.messages import MatchMode
 from onecode.record.payment import SERVICE_PAY
@@ -24,9 +25,13 @@ def play(stage: Stage) -> None:
         scanned = wallet.scan(stage.read_picture())
         with story.step("The shop signs the end of that record with its own key and hands it to the node") as step:
             platform = network.identity(B)
-            submitted = network.node.submit(build_unlink(stage.shop, platform, SERVICE_PAY, clock_ms()), "decided")
+            stage.shop, submitted = submit_signed(
+                stage.shop,
+                network.node,
+                lambda shop: build_unlink(shop, platform, SERVICE_PAY, clock_ms()),
+                Effect.SERIAL,
+            )
             accepted = time.perf_counter()
-            stage.shop = save_submitted(stage.shop, submitted.code)
             story.require(submitted.code == 0, f"the registry refused: {submitted.name}")
             step.note = f"accepted at height {submitted.height}; {NAMES[B]} was not asked"
         with story.step("Wallet B scans the same PNG and is refused, with a proof") as step:

@@ -14,8 +14,8 @@ from onecode.code.tlv import DataObject, join_objects
 from onecode.errors import Declined
 from onecode.network.agreement import alias_body
 from onecode.network.aliases import choose_alias, fetch_aliases, hand_over_alias
-from onecode.network.merchant import save_submitted
 from onecode.network.merchant_keys import build_orderkeys, make_order_key
+from onecode.network.merchant_sending import Effect, submit_signed
 from onecode.network.setup import clock_ms
 from onecode.wallet.pay import build_order
 
@@ -36,8 +36,9 @@ def _pay_an_order_once(stage: Stage) -> None:
     story, network = stage.story, stage.network
     with story.step("The shop lets its till sign orders: one key, by a transaction of its own") as step:
         key = make_order_key(stage.shop, secrets.token_bytes)
-        submitted = network.node.submit(build_orderkeys(stage.shop, (key.public,), clock_ms()))
-        stage.shop = save_submitted(stage.shop, submitted.code, serial=False)
+        stage.shop, submitted = submit_signed(
+            stage.shop, network.node, lambda shop: build_orderkeys(shop, (key.public,), clock_ms()), Effect.NONE
+        )
         story.require(submitted.code == 0, f"the registry refused: {submitted.name}")
         label = StaticLabel(
             merchant_id=stage.shop.id,
