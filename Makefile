@@ -1,7 +1,7 @@
 # Onecode. Needs Python >= 3.11 with venv, make and git; everything else comes hash-locked into .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit process test-crash bench format docs lock clean
+.PHONY: help setup demo test lint types unit process test-crash bench format docs lock cometbft clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -59,6 +59,9 @@ lock: $(DEV) ## Resolve pyproject.toml again into both lock files
 	$(LOCKER) --upgrade pyproject.toml --group build --output-file requirements.lock
 	$(LOCKER) --upgrade pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock
 	@echo 'now: make setup && make test, and look at the difference'
+
+cometbft: ## Build the engine of the distributed network into bin/ (needs Go >= 1.25)
+	bash scripts/build_cometbft.sh bin
 
 clean: ## Remove .venv, caches and build output
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

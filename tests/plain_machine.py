@@ -49,7 +49,7 @@ class PlainMachine:
             update(self.writer, Section.ALIASES, changes)
         return BlockOutcome(tuple(results), app_hash(section_roots(self.writer)), ())
 
-    def check(self, transaction: bytes, time_ms: int) -> Result:
+    def check(self, transaction: bytes, time_ms: int, *, recheck: bool = False) -> Result:
         return self._run([transaction])[0][0].code
 
     def judge(self, height: int, time_ms: int, candidates: Sequence[bytes]) -> list[TransactionResult]:

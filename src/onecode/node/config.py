@@ -12,7 +12,8 @@ from onecode.node.http import HttpLimits
 from onecode.node.store import StoreConfig
 from onecode.wire import CHAIN_ID_CHARS_MAX
 
-ENGINES = ("solo",)
+ENGINES = ("solo", "cometbft")
+SOLO_PREFIX = "solo-"  # of chain ids; wallets tell by it that a chain is one organisation's word
 KEEP_BLOCKS_MIN = 100
 SOCKET_PATH_BYTES_MAX = 107  # what Linux takes for a Unix socket
 
@@ -27,6 +28,12 @@ class NodeConfig:
     validator_key: Path
     node_id: str
     engine: str = "solo"
+    engine_binary: Path | None = None
+    engine_node_key: Path | None = None
+    engine_rpc_port: int = 26_657
+    engine_listen: str = "0.0.0.0:26656"
+    engine_peers: str | None = None
+    engine_one_machine: bool = False
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     workers: int = 2
@@ -73,6 +80,16 @@ class NodeConfig:
         return self.data_dir / "writer.sock"
 
     @property
+    def engine_path(self) -> Path:
+        """The engine's own directory."""
+        return self.data_dir / "engine"
+
+    @property
+    def engine_socket(self) -> Path:
+        """Where the engine finds the application."""
+        return self.data_dir / "abci.sock"
+
+    @property
     def boards_path(self) -> Path:
         """Where the processes keep their counters."""
         return self.data_dir / "metrics"
@@ -104,12 +121,13 @@ class NodeConfig:
         )
 
     def store_config(self) -> StoreConfig:
-        return StoreConfig(map_bytes=self.store_map_bytes)
+        return StoreConfig(map_bytes=self.store_map_bytes, meta_sync=self.engine == "solo")
 
 
 # Least and greatest value where 1 to 2^40 is not right.
 RANGES = {
     "api_port": (0, 65_535),
+    "engine_rpc_port": (1, 65_535),
     "workers": (1, 64),
     "enclave_workers": (1, 16),
     "store_map_bytes": (1 << 20, 1 << 46),
@@ -172,6 +190,11 @@ def _value(name: str, kind: str, value: Any, directory: Path) -> Any:
 def _require_consistent(config: NodeConfig) -> None:
     if config.engine not in ENGINES:
         raise _wrong("engine", f"one of {', '.join(ENGINES)}")
+    if config.engine == "cometbft":
+        if config.engine_binary is None or config.engine_node_key is None:
+            raise _wrong("engine_binary" if config.engine_binary is None else "engine_node_key", "a path, for cometbft")
+        if config.chain_id.startswith(SOLO_PREFIX):
+            raise _wrong("chain_id", f"one that does not begin with {SOLO_PREFIX}, for cometbft")
     if len(config.chain_id.encode("utf-8")) > CHAIN_ID_CHARS_MAX:
         raise _wrong("chain_id", f"at most {CHAIN_ID_CHARS_MAX} bytes")
     if len(config.node_id) > 64:

@@ -7,13 +7,15 @@ import os
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from onecode.enclave.frames import FrameKind, Refusal, unpack
 from onecode.errors import Malformed, Misconfigured, OnecodeError, Unreachable
 from onecode.node.blocks import load_state
 from onecode.node.child import keep_beating, now_ms, say_ready, stop_event
+from onecode.node.comet import Comet, CometConfig
 from onecode.node.config import NodeConfig
+from onecode.node.engine_home import EngineSettings
 from onecode.node.link import frame_bytes
 from onecode.node.metrics import WRITER, Board
 from onecode.node.solo import Included, Solo, SoloConfig
@@ -25,6 +27,17 @@ from onecode.schema import parse
 from onecode.wire import SigningKey, sha256
 
 CONNECTIONS_MAX = 64
+
+
+class Producer(Protocol):
+    """What makes blocks of transactions: `Solo` or `Comet`."""
+
+    def start(self) -> None: ...
+    def enqueue(self, transaction: bytes) -> Future[Included]: ...
+    @property
+    def queue_length(self) -> int: ...
+    def wait(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 class Submissions(asyncio.Protocol):
@@ -69,11 +82,11 @@ class Submissions(asyncio.Protocol):
 
 
 class SubmissionServer:
-    """Takes transactions for `solo`. At most `in_flight_max` wait for a block at one time."""
+    """Takes transactions for the engine. At most `in_flight_max` wait for a block at one time."""
 
-    def __init__(self, solo: Solo, in_flight_max: int, board: Board | None = None) -> None:
+    def __init__(self, producer: Producer, in_flight_max: int, board: Board | None = None) -> None:
         self._board = board or Board(WRITER)
-        self._solo = solo
+        self._producer = producer
         self._in_flight_max = in_flight_max
         self._in_flight = 0
         self._loop = asyncio.get_running_loop()
@@ -95,7 +108,7 @@ class SubmissionServer:
         if self._in_flight >= self._in_flight_max:
             raise Unreachable("node.busy", "the node has all it can do: ask again or another one", retry_after_ms=1_000)
         hashed = sha256(submission.transaction)
-        future = self._solo.enqueue(submission.transaction)
+        future = self._producer.enqueue(submission.transaction)
         self._in_flight += 1
         self._measure()
         if submission.wait == Wait.NONE:
@@ -128,19 +141,19 @@ class SubmissionServer:
 
     def _measure(self) -> None:
         self._board.set(self._board.place("transactions_in_flight"), self._in_flight)
-        self._board.set(self._board.place("queue_length"), self._solo.queue_length)
+        self._board.set(self._board.place("queue_length"), self._producer.queue_length)
 
 
-def load_key(path: Path) -> SigningKey:
-    """The validator's key: a file with 64 hex digits that only its owner may read."""
+def load_key(path: Path, field: str = "validator_key") -> SigningKey:
+    """The validator's key, or the engine's node key: a file with 64 hex digits that only its owner may read."""
     try:
         if path.stat().st_mode & 0o077:
-            raise Misconfigured("node.key_mode", f"{path} may be read by others: chmod 600 it", field="validator_key")
+            raise Misconfigured("node.key_mode", f"{path} may be read by others: chmod 600 it", field=field)
         seed = bytes.fromhex(path.read_text("ascii").strip())
     except (OSError, ValueError) as error:
-        raise Misconfigured("node.key", f"cannot read the key in {path}: {error}", field="validator_key") from error
+        raise Misconfigured("node.key", f"cannot read the key in {path}: {error}", field=field) from error
     if len(seed) != 32:
-        raise Misconfigured("node.key", f"the key in {path} has not 64 hex digits", field="validator_key")
+        raise Misconfigured("node.key", f"the key in {path} has not 64 hex digits", field=field)
     return SigningKey.from_seed(seed)
 
 
@@ -163,15 +176,16 @@ def load_genesis(config: NodeConfig, key: SigningKey) -> Genesis:
     return genesis
 
 
-async def serve_writer(config: NodeConfig) -> None:
-    """Produce blocks until told to stop; raises what halted the chain."""
+def open_producer(config: NodeConfig) -> Producer:
+    """The engine that the configuration names, not started yet."""
     key = load_key(config.validator_key)
     genesis = load_genesis(config, key)
-    stop = stop_event()
+    if config.engine == "cometbft":
+        return _open_comet(config, genesis, key)
     store = open_writer(config.store_path, config.store_config())
     with store.snapshot() as snapshot:
         height = load_state(snapshot).height
-    solo = Solo(
+    return Solo(
         store=store,
         application=Application(store, config.chain_id, height=height),
         key=key,
@@ -180,17 +194,47 @@ async def serve_writer(config: NodeConfig) -> None:
         clock_ms=now_ms,
         config=SoloConfig(heartbeat_ms=config.heartbeat_ms, keep_blocks=config.keep_blocks),
     )
-    solo.start()
+
+
+def _open_comet(config: NodeConfig, genesis: Genesis, key: SigningKey) -> Comet:
+    if config.engine_binary is None or config.engine_node_key is None:
+        raise Misconfigured("config.missing", "cometbft needs engine_binary and engine_node_key", field="engine_binary")
+    settings = EngineSettings(
+        home=config.engine_path,
+        application=config.engine_socket,
+        rpc_port=config.engine_rpc_port,
+        p2p=config.engine_listen,
+        moniker=config.node_id,
+        peers=tuple(config.engine_peers.split(",")) if config.engine_peers else (),
+        heartbeat_ms=config.heartbeat_ms,
+        one_machine=config.engine_one_machine,
+    )
+    comet = CometConfig(
+        binary=config.engine_binary,
+        settings=settings,
+        store_path=config.store_path,
+        store_config=config.store_config(),
+        keep_blocks=config.keep_blocks,
+        wait_ms=config.submission_timeout_ms,
+    )
+    return Comet(comet, genesis, key, load_key(config.engine_node_key, "engine_node_key"), now_ms)
+
+
+async def serve_writer(config: NodeConfig) -> None:
+    """Produce blocks until told to stop; raises what halted the chain."""
+    stop = stop_event()
+    producer = open_producer(config)
+    producer.start()
     board = Board(WRITER, config.boards_path / "writer")
-    submissions = SubmissionServer(solo, config.submissions_in_flight_max, board)
+    submissions = SubmissionServer(producer, config.submissions_in_flight_max, board)
     server = await submissions.start(config.submission_socket)
     say_ready()
     beating = asyncio.create_task(keep_beating())
-    halted = asyncio.create_task(asyncio.to_thread(solo.wait))
+    halted = asyncio.create_task(asyncio.to_thread(producer.wait))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({halted, stopped}, return_when=asyncio.FIRST_COMPLETED)
     server.close()
     beating.cancel()
-    await asyncio.to_thread(solo.stop)
+    await asyncio.to_thread(producer.stop)
     stopped.cancel()
     await halted

@@ -37,7 +37,7 @@ class StateMachine(Protocol):
 
     def init_chain(self, genesis: Any) -> bytes: ...
     def execute(self, height: int, time_ms: int, transactions: Sequence[bytes]) -> BlockOutcome: ...
-    def check(self, transaction: bytes, time_ms: int) -> Result: ...
+    def check(self, transaction: bytes, time_ms: int, *, recheck: bool = False) -> Result: ...
     def judge(self, height: int, time_ms: int, candidates: Sequence[bytes]) -> list[TransactionResult]: ...
     def prepare(self, height: int, time_ms: int, candidates: Sequence[bytes], bytes_max: int) -> list[bytes]: ...
 
@@ -88,9 +88,10 @@ class BlockWriter:
         """
         self._guarded(lambda: self._decided(StoredHeader(signed=signed, validators=validators), commit))
 
-    def check(self, transaction: bytes, time_ms: int) -> Result:
-        """What would become of a transaction after the newest executed block; changes nothing."""
-        return self._asked(lambda: self._application.check(transaction, time_ms))
+    def check(self, transaction: bytes, time_ms: int, *, recheck: bool = False) -> Result:
+        """What would become of a transaction after the newest executed block; changes nothing. `recheck`: the pool
+        has it already and asks whether to keep it."""
+        return self._asked(lambda: self._application.check(transaction, time_ms, recheck=recheck))
 
     def judge(self, height: int, time_ms: int, candidates: Sequence[bytes]) -> list[TransactionResult]:
         """What would become of each of `candidates` in a block of their own; changes nothing."""

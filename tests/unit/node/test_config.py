@@ -21,6 +21,7 @@ GIVEN = {
     "validator_key": "/secret/validator.key",
     "node_id": "node-1",
 }
+COMETBFT = {"engine": "cometbft", "engine_binary": "bin/cometbft", "engine_node_key": "node.key"}
 
 
 def documented(root: Path, heading: str) -> dict[str, str]:
@@ -84,6 +85,10 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ({"node_id": "n" * 65}, "config.value", "node_id"),
         ({"chain_id": "c" * 51}, "config.value", "chain_id"),
         ({"engine": "paxos"}, "config.value", "engine"),
+        ({"engine": "cometbft"}, "config.value", "engine_binary"),
+        ({"engine": "cometbft", "engine_binary": "b"}, "config.value", "engine_node_key"),
+        (COMETBFT, "config.value", "chain_id"),  # a solo chain's
+        (COMETBFT | {"engine_rpc_port": 0}, "config.value", "engine_rpc_port"),
         ({"restart_delay_ms_min": 2, "restart_delay_ms_max": 1}, "config.value", "restart_delay_ms_min"),
         ({"data_dir": "d" * 120}, "config.value", "data_dir"),
         ({"enclave_socket": "s" * 120}, "config.value", "enclave_socket"),
