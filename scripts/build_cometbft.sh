@@ -13,7 +13,7 @@ if [[ -x $binary && -e $marker ]]; then
     exit 0
 fi
 if ! command -v go >/dev/null; then
-    echo "CometBFT $version is built from source, and there is no Go here: install Go 1.25 or newer (https://go.dev/dl)." >&2
+    echo "CometBFT $version is built from source, and there is no Go here: install Go 1.25 or newer." >&2
     echo "All else works without it: a network of one validator (solo) needs no engine of its own." >&2
     exit 1
 fi

@@ -103,6 +103,11 @@ def test_the_controller_is_replaced_and_taken_back(reached: dict[str, Any], tmp_
     assert after["controller"] != before["controller"]
     assert after["consent_serial"] == before["consent_serial"] + 1
     command("merchant", "orderkeys", keys, "--node", node)  # the new key signs
+    handed, record = tmp_path / "again.json", tmp_path / "record.json"  # its consents too: gone, and back
+    command("merchant", "unlink", keys, "--platform", platform["id"], "--node", node)
+    handed.write_text(json.dumps(command("merchant", "consent", keys, "--platform", platform["id"])))
+    command("platform", "sign", record, "--handed", handed, "--config", platform["config"])
+    assert command("platform", "publish", shop, "--config", platform["config"])["version"] == 2
 
     # the sheet alone takes the merchant back, after a delay in which the controller signs nothing
     lines = command("merchant", "recovery-sheet", keys)["lines"]

@@ -54,7 +54,7 @@ def directory() -> Iterator[Path]:
         yield Path(short)
 
 
-@pytest.mark.timeout(180)  # the build of the engine included
+@pytest.mark.timeout(600)  # the build of the engine included
 def test_one_validator_under_kill(directory: Path) -> None:
     network = Network(directory, 1, clients=4)
     member, moments = network.members[0], random.Random(5)
@@ -140,7 +140,7 @@ def check_store(member: Member, genesis: Genesis, published: Load) -> None:
     store.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_four_validators_with_one_down(directory: Path) -> None:
     network = Network(directory, 4, clients=3)
     network.start()
@@ -240,7 +240,7 @@ class RunningNode:
         return view
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_node_with_the_engine(directory: Path) -> None:
     node = RunningNode(directory, Network(directory, 1, clients=1))
     try:

@@ -25,6 +25,7 @@ AT_ONCE = 8
 FILE_BYTES_MAX = 256 << 20
 _ACCOUNT = ("merchant_number", "settlement_reference", "currency")
 _LIMITS = ("amount_min_minor", "amount_max_minor")
+_TIMES = ("kyb_checked_ms", "valid_from_ms", "valid_until_ms")
 CSV_COLUMNS = (
     "controller",
     "recovery_hash",
@@ -109,18 +110,30 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _record_of(values: dict[str, str], number: int) -> dict[str, Any]:
-    """The record's data in a CSV line: one acquiring account, no tip; other columns are fields of the record."""
+    """The record's data in a CSV line: one acquiring account; other columns are fields of the record.
+
+    `store_labels` and `audience` hold several with | between.
+    """
     given = {name: value for name, value in values.items() if value != ""}
     account: dict[str, Any] = {name: given.pop(name) for name in _ACCOUNT if name in given}
     for name in _LIMITS:
         if name in given:
-            text = given.pop(name)
-            if not (text.isascii() and text.isdigit()):
-                raise Malformed("bulk.number", f"line {number}: {name} is a whole number", field=name)
-            account[name] = int(text)
-    stores = given.pop("store_labels", "")
+            account[name] = _whole_number(given.pop(name), name, number)
+    stores, tip_mode = given.pop("store_labels", ""), given.pop("tip_mode", "none")
     account["store_labels"] = stores.split("|") if stores else []
-    return {**given, "terms": {"accounts": [account], "tip_mode": given.pop("tip_mode", "none")}}
+    record: dict[str, Any] = {**given, "terms": {"accounts": [account], "tip_mode": tip_mode}}
+    for name in _TIMES:
+        if name in given:
+            record[name] = _whole_number(given[name], name, number)
+    if "audience" in given:
+        record["audience"] = sorted(given["audience"].split("|"))
+    return record
+
+
+def _whole_number(text: str, name: str, number: int) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise Malformed("bulk.number", f"line {number}: {name} is a whole number", field=name)
+    return int(text)
 
 
 class Journal:

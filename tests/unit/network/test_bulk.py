@@ -72,6 +72,17 @@ def test_a_csv_line_makes_the_records_data(path: Path) -> None:
     }
 
 
+def test_optional_columns_become_fields_of_their_kind(tmp_path: Path) -> None:
+    file = tmp_path / "more.csv"
+    more = "tip_mode,valid_until_ms,audience,store_labels,amount_max_minor"
+    file.write_text(f"{HEADER},{more}\n{line(0)},prompt,1900000000000,bb|aa,north|south,500")
+    data = read_rows(file)[0].data
+    (account,) = data["terms"]["accounts"]
+    assert (data["terms"]["tip_mode"], data["valid_until_ms"]) == ("prompt", 1_900_000_000_000)
+    assert (data["audience"], "tip_mode" in data) == (["aa", "bb"], False)
+    assert (account["store_labels"], account["amount_max_minor"]) == (["north", "south"], 500)
+
+
 def test_csv_and_json_lines_say_the_same(path: Path) -> None:
     rows = read_rows(path)
     other = path.with_suffix(".jsonl")
