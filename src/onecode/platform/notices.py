@@ -15,14 +15,24 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from onecode.errors import Declined, Malformed, OnecodeError, Unreachable, Untrusted, answer_error, json_object
+from onecode.errors import Malformed, OnecodeError, Unreachable, Untrusted, answer_error, json_object
 from onecode.platform.booking import change_state, load_payment_row
 from onecode.platform.context import Platform
+from onecode.platform.exchange import exchange
 from onecode.platform.schema import NoticeKind, NoticeRow, PartnerWord, Payment, SendState
+from onecode.platform.webhook_target import parse_webhook_url
 from onecode.proof.leaves import PlatformLeaf, Role
 from onecode.query.requests import MEMBER_HEADER, member_header
 from onecode.record.notice import PartnerPayment
-from onecode.record.receipt import PaymentState, Receipt, SignedReceipt, verify_receipt
+from onecode.record.receipt import (
+    PaymentState,
+    Receipt,
+    Refund,
+    SignedReceipt,
+    SignedRefund,
+    verify_receipt,
+    verify_refund,
+)
 from onecode.schema import parse
 
 CBOR = "application/cbor"
@@ -101,6 +111,49 @@ def verify_partner_receipt(
     return receipt
 
 
+def verify_partner_refund(
+    platform: Platform, told: Refund, partner: bytes, signed: SignedRefund, leaf: PlatformLeaf
+) -> Refund:
+    """The partner's word that it has passed a refund on to its payer. told: what this platform has sent.
+
+    1. A receipt key in the partner's proven leaf signed it. 2. It is the partner's, to this platform, about this refund
+    of this payment, 3. with the same merchant, record, currency and parts. Does NOT compare `refunded_minor`: the
+    partner may have booked refunds in another order.
+    """
+    refund = verify_refund(platform.config.chain_id, signed)  # 1
+    leaf.require_key(Role.RECEIPT, signed.key, platform.clock_ms())
+    named = (refund.platform, refund.account, refund.payment_id, refund.refund_id)
+    if named != (partner, platform.id, told.payment_id, told.refund_id):  # 2
+        raise Untrusted("partner.refund_other", "the partner's refund is about another one", field="refund")
+    if _refund_parts(refund) != _refund_parts(told):  # 3
+        raise Untrusted("partner.refund_differs", "the partner's refund has other parts", field="refund")
+    return refund
+
+
+def _refund_parts(refund: Refund) -> tuple[object, ...]:
+    parts = (refund.amount_minor, refund.tip_minor, refund.fee_minor, refund.total_minor)
+    return (refund.merchant, refund.record_platform, refund.currency, *parts)
+
+
+def _answer_bytes(answer: dict[str, Any], name: str) -> bytes | None:
+    """A field of an answer that is bytes in hex."""
+    try:
+        return bytes.fromhex(answer[name])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _base_url(text: str) -> str:
+    """The address in a partner's leaf, to which a path can be added. Does NOT check that it is public."""
+    try:
+        checked = parse_webhook_url(text, allow_private=True)
+    except Malformed:
+        checked = "?"
+    if "?" in checked or "#" in checked:
+        raise Unreachable("partner.address", "the chain names no plain http or https address of this partner")
+    return checked
+
+
 class NoticeSender:
     """Sends notices; one instance a platform, for any thread. A notice is sent by one thread at a time."""
 
@@ -169,7 +222,7 @@ class NoticeSender:
         leaf = platform.chain.platform_leaf(row.partner)
         if leaf is None or leaf.url is None:
             raise Unreachable("partner.no_address", "the chain names no address of this partner")
-        url = httpx.URL(leaf.url.rstrip("/") + PATHS[NoticeKind(row.kind)])
+        url = httpx.URL(_base_url(leaf.url).rstrip("/") + PATHS[NoticeKind(row.kind)])
         seen = url.raw_path.decode("ascii")
         proof = member_header(
             platform.config.chain_id,
@@ -180,31 +233,26 @@ class NoticeSender:
             row.body,
             platform.clock_ms(),
         )
-        headers, data = {MEMBER_HEADER: proof, "content-type": CBOR}, bytearray()
+        headers = {MEMBER_HEADER: proof, "content-type": CBOR}
         try:
-            with self._client.stream("POST", url, content=row.body, headers=headers) as response:
-                for piece in response.iter_bytes():
-                    data += piece
-                    if len(data) > ANSWER_BYTES_MAX:
-                        raise Unreachable("partner.answer_size", "the partner's answer is too large")
+            request = self._client.build_request("POST", url, content=row.body, headers=headers)
+            status, data = exchange(self._client, request, platform.config.partner_timeout_ms, ANSWER_BYTES_MAX)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable("partner.silent", f"the partner does not answer: {type(error).__name__}") from error
-        if not response.is_success:
-            raise answer_error(response.status_code, bytes(data))
-        answer = json_object(bytes(data))
+        if not 200 <= status < 300:
+            raise answer_error(status, data)
+        answer = json_object(data)
         if answer is None:
             raise Unreachable("partner.answer", "the partner's answer is no JSON object")
         return leaf, answer
 
     def _settle(self, row: NoticeRow, leaf: PlatformLeaf, answer: dict[str, Any]) -> None:
         if row.kind == NoticeKind.REFUND:
-            with self._platform.database.write() as session:
-                session.get_one(NoticeRow, row.id).state = SendState.DONE
+            self._settle_refund(row, leaf, answer)
             return
-        try:
-            raw = bytes.fromhex(answer["receipt"])
-        except (KeyError, TypeError, ValueError):
-            raise Malformed("partner.no_receipt", "the partner's answer holds no receipt", field="receipt") from None
+        raw = _answer_bytes(answer, "receipt")
+        if raw is None:
+            raise Malformed("partner.no_receipt", "the partner's answer holds no receipt", field="receipt")
         notice = parse(PartnerPayment, row.body, path="notice")
         signed = parse(SignedReceipt, raw, path="partner_receipt")
         receipt = verify_partner_receipt(self._platform, notice, signed, leaf)
@@ -223,16 +271,27 @@ class NoticeSender:
                 state = PaymentState.EXPIRED if row.kind == NoticeKind.CANCEL else PaymentState.VOIDED
                 change_state(self._platform, session, payment, state, refusal)
 
+    def _settle_refund(self, row: NoticeRow, leaf: PlatformLeaf, answer: dict[str, Any]) -> None:
+        raw = _answer_bytes(answer, "refund")
+        if raw is None:
+            raise Malformed("partner.no_refund", "the partner's answer holds no signed refund", field="refund")
+        told = verify_refund(self._platform.config.chain_id, parse(SignedRefund, row.body, path="refund"))
+        verify_partner_refund(self._platform, told, row.partner, parse(SignedRefund, raw, path="partner_refund"), leaf)
+        with self._platform.database.write() as session:
+            fresh = session.get_one(NoticeRow, row.id)
+            if fresh.state == SendState.WAITING:
+                fresh.state, fresh.error = SendState.DONE, None
+
     def _failed(self, row: NoticeRow, error: OnecodeError) -> None:
-        """Keep why; after a cancellation without an answer it is not known whether the partner took the payment."""
+        """Keep why, and give nothing up: problems are not signed. After a cancellation without an answer it is not
+        known whether the partner took the payment.
+        """
         with self._platform.database.write() as session:
             fresh = session.get_one(NoticeRow, row.id)
             if fresh.state != SendState.WAITING:
                 return
             fresh.error = str(error)[:200]
-            if row.kind == NoticeKind.REFUND and isinstance(error, Declined):
-                fresh.state = SendState.DEAD
-            elif row.kind == NoticeKind.CANCEL:
+            if row.kind == NoticeKind.CANCEL:
                 payment = load_payment_row(session, row.payment_id)
                 if payment.state == PaymentState.PENDING:
                     change_state(self._platform, session, payment, PaymentState.UNKNOWN, "partner_silent")

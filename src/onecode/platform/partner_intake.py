@@ -32,6 +32,7 @@ from onecode.record.receipt import (
     Receipt,
     SignedRefund,
     sign_receipt,
+    sign_refund,
     verify_refund,
 )
 from onecode.wire import sha256
@@ -198,7 +199,8 @@ def take_refund(platform: Platform, partner: bytes, leaf: PlatformLeaf, signed: 
 
     1. A receipt key in the partner's proven leaf signed it, for a payment that this platform made by the partner's
     record. 2. One that was booked before gets the same answer. 3. The payment is posted (`Unreachable` while that is
-    not known here). 4. Its parts are what this platform computes, and no more than is left.
+    not known here). 4. Its parts are what this platform computes, and no more than is left. The answer is this
+    platform's signed refund to the partner, without which the partner sends on.
     """
     refund = verify_refund(platform.config.chain_id, signed)  # 1
     leaf.require_key(Role.RECEIPT, signed.key, platform.clock_ms())
@@ -213,7 +215,7 @@ def take_refund(platform: Platform, partner: bytes, leaf: PlatformLeaf, signed: 
         if known is not None:
             if known.request_hash != body_hash:
                 raise Declined("refund.key_reused", "this refund is known with another content")
-            return answer_refund(platform, known, is_new=False)
+            return _to_partner(platform, partner, answer_refund(platform, known, is_new=False))
         if row.state != PaymentState.POSTED:  # 3
             raise Unreachable("partner.not_posted", "the payment is not known here as posted yet: send it again")
         parts = refund_parts(paid_parts(row), refunded_parts(session, row), refund.amount_minor, refund.tip_minor)
@@ -223,6 +225,14 @@ def take_refund(platform: Platform, partner: bytes, leaf: PlatformLeaf, signed: 
         clearing = Account(AccountKind.CLEARING, partner, row.currency)
         moved = transfer(clearing, payer_account(platform, row), parts.total_minor)
         post_journal(session, f"refund/{refund.refund_id}", (moved,), platform.clock_ms())
-        return add_refund(
+        answer = add_refund(
             platform, session, row, parts, refund.refund_id, refund.refund_id, body_hash, refund.reason, signed
         )
+        return _to_partner(platform, partner, answer)
+
+
+def _to_partner(platform: Platform, partner: bytes, answer: RefundAnswer) -> RefundAnswer:
+    """The answer as the partner gets it: signed, with the partner as `account` in place of the payer."""
+    refund = dataclasses.replace(answer.refund, account=partner)
+    signed = sign_refund(platform.config.chain_id, refund, platform.keys.receipt)
+    return RefundAnswer(refund, signed.encoded(), answer.is_new)

@@ -16,6 +16,10 @@ import httpx
 from onecode.errors import Malformed, Unreachable
 
 URL_CHARS_MAX = 500
+UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291; all else is local, multicast, translated or not given out
+SPECIAL = tuple(
+    ipaddress.ip_network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+)  # IANA's registry of special addresses: Teredo and other protocols, documentation, 6to4
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,9 @@ def resolve_target(text: str, *, allow_private: bool) -> Target:
 
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is not None:
-            return _is_public(inner)
-        if address in ipaddress.ip_network("64:ff9b::/96"):  # NAT64: an IPv4 address inside
-            return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    """IPv6: what is given out for general use, and nothing that may lead on to an IPv4 address."""
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address not in UNICAST or any(address in special for special in SPECIAL)
+    ):
+        return False
     return address.is_global and not address.is_multicast

@@ -11,15 +11,17 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from onecode.errors import Declined, OnecodeError, Unreachable
 from onecode.platform.context import Platform
+from onecode.platform.exchange import exchange
 from onecode.platform.schema import Delivery, Event, Merchant, SendState, Webhook
 from onecode.platform.webhook_target import parse_webhook_url, resolve_target
 from onecode.record.payment import SERVICE_PAY
@@ -110,21 +112,34 @@ class WebhookSender:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="webhooks")
 
     def drain(self) -> None:
-        """Send every delivery that is due, once each."""
+        """Send what is due, once each: merchants side by side, the deliveries of one one after the other."""
         with self._lock:
-            due = select(Delivery.id).where(
-                Delivery.state == SendState.WAITING, Delivery.next_ms <= self._platform.clock_ms()
-            )
+            now_ms = self._platform.clock_ms()
+            due = select(Delivery.merchant).where(Delivery.state == SendState.WAITING, Delivery.next_ms <= now_ms)
+            oldest = due.group_by(Delivery.merchant).order_by(func.min(Delivery.next_ms)).limit(BATCH)
             with self._platform.database.read() as session:
-                found = list(session.scalars(due.order_by(Delivery.next_ms).limit(BATCH)))
-            list(self._threads.map(self._deliver, found))
+                found = list(session.scalars(oldest))
+            list(self._threads.map(lambda merchant: self._deliver_to(merchant, now_ms), found))
 
     def close(self) -> None:
         """End after the deliveries at hand."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._client.close()
 
-    def _deliver(self, delivery_id: int) -> None:
+    def _deliver_to(self, merchant: bytes, now_ms: int) -> None:
+        """A merchant's due deliveries until one fails or its time is used up: the others' turn is not far."""
+        due = select(Delivery.id).where(
+            Delivery.merchant == merchant, Delivery.state == SendState.WAITING, Delivery.next_ms <= now_ms
+        )
+        with self._platform.database.read() as session:
+            found = list(session.scalars(due.order_by(Delivery.next_ms).limit(BATCH)))
+        end_s = time.monotonic() + self._platform.config.webhook_timeout_ms / 1000
+        for delivery_id in found:
+            if not self._deliver(delivery_id) or time.monotonic() >= end_s:
+                return
+
+    def _deliver(self, delivery_id: int) -> bool:
+        """Whether the receiver took it."""
         with self._platform.database.read() as session:
             row = session.get_one(Delivery, delivery_id)
             event, hook = session.get_one(Event, row.event), session.get(Webhook, row.merchant)
@@ -134,8 +149,10 @@ class WebhookSender:
             status = self._post(hook, event, row)
         except OnecodeError as error:
             self._record(delivery_id, f"{error}")
-        else:
-            self._record(delivery_id, None if 200 <= status < 300 else f"status {status}", is_gone=status == GONE)
+            return False
+        is_taken = 200 <= status < 300
+        self._record(delivery_id, None if is_taken else f"status {status}", is_gone=status == GONE)
+        return is_taken
 
     def _post(self, hook: Webhook, event: Event, row: Delivery) -> int:
         """The receiver's status; nothing of its answer's body is read."""
@@ -155,11 +172,11 @@ class WebhookSender:
             "webhook-signature": sign_delivery(hook.secret, message_id, now_s, body),
         }
         try:
-            response = self._client.send(target.request(self._client, body, headers), stream=True)
-            response.close()
+            request = target.request(self._client, body, headers)
+            status, _ = exchange(self._client, request, platform.config.webhook_timeout_ms, None)
         except httpx.HTTPError as error:
             raise Unreachable("webhook.silent", f"the receiver does not answer: {type(error).__name__}") from error
-        return response.status_code
+        return status
 
     def _record(self, delivery_id: int, error: str | None, *, is_gone: bool = False) -> None:
         """What became of one attempt: done, to be tried after twice the pause, or given up."""

@@ -374,7 +374,12 @@ def test_a_refund_before_the_payment_is_known_as_posted_waits(pair: Pair, alpha_
 
 
 def member_post(
-    pair: Pair, body: bytes, path: str = PARTNER_PATH, sender: Server | None = None, **changes: Any
+    pair: Pair,
+    body: bytes,
+    path: str = PARTNER_PATH,
+    sender: Server | None = None,
+    receiver: Server | None = None,
+    **changes: Any,
 ) -> httpx.Response:
     """A request to beta as alpha signs it."""
     platform = (sender or pair.alpha).platform
@@ -389,7 +394,7 @@ def member_post(
         now_ms() + pair.ahead_ms,
     )
     headers = {MEMBER_HEADER: proof, "content-type": "application/cbor"}
-    return pair.beta.http.post(path, content=body, headers=headers)
+    return (receiver or pair.beta).http.post(path, content=body, headers=headers)
 
 
 @pytest.fixture

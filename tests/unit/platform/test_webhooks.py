@@ -6,7 +6,9 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 from onecode.errors import Malformed, Unreachable
 from onecode.platform.webhook_target import parse_webhook_url, resolve_target
 from onecode.platform.webhooks import WebhookSender, sign_delivery
+from unit.platform.test_exchange import Trickle
 from unit.platform.test_payments import code_of
 from unit.platform.world import Keys, Merchant, Node, Payer, Server, now_ms
 
@@ -186,6 +189,34 @@ def test_a_redirect_is_not_followed(world: World) -> None:
     assert (len(world.receiver.heard), world.deliveries()[0]["error"]) == (1, "status 307")
 
 
+def test_a_receiver_that_trickles_costs_one_timeout_a_round(world: World) -> None:
+    trickle = Trickle(b"HTTP/1.1 200 OK\r\nx: ")
+    try:
+        world.server.operator("PUT", world.path, json={"url": trickle.url})
+        for _ in range(3):
+            world.pay()
+        other = world.server.live_merchant()
+        path = f"/v1/merchants/{other.id.hex()}/webhook"
+        assert world.server.operator("PUT", path, json={"url": world.receiver.url}).status_code == 200
+        assert world.payer.pay(world.payer.request(other), "other").status_code == 201
+        began_s = time.monotonic()
+        world.sender.drain()
+        assert time.monotonic() - began_s < 4  # one timeout is 2 s
+        assert len(world.receiver.heard) == 1
+        slow = [row for row in world.deliveries() if row["merchant"] == world.merchant.id.hex()]
+        assert sorted(row["sent"] for row in slow) == [0, 0, 1]
+    finally:
+        trickle.stop()
+
+
+def test_what_is_due_goes_out_in_one_round_one_after_the_other(world: World) -> None:
+    world.hook()
+    for _ in range(3):
+        world.pay()
+    world.sender.drain()
+    assert [row["state"] for row in world.deliveries()] == ["done"] * 3
+
+
 def test_hooks_are_the_operators_and_of_signed_merchants(world: World) -> None:
     assert code_of(world.server.http.put(world.path, json={"url": world.receiver.url})) == (401, "http.token")
     stranger = f"/v1/merchants/{Merchant().id.hex()}/webhook"
@@ -217,6 +248,8 @@ PRIVATE_HOSTS = [
     *("127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.5.5", "169.254.169.254", "0.0.0.0", "100.64.0.1"),  # noqa: S104
     *("224.0.0.1", "255.255.255.255"),
     *("[::1]", "[fe80::1]", "[fc00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[::]"),
+    *("[64:ff9b::808:808]", "[2002:808:808::]", "[2001:0:4136:e378:8000:63bf:3fff:fdd2]", "[2001:db8::1]"),
+    *("[5f00::1]", "[4000::1]", "[fec0::1]", "[::ffff:8.8.8.8]", "[::8.8.8.8]", "[2001:20::1]", "[3fff::1]"),
 ]
 
 
@@ -237,6 +270,24 @@ def test_an_address_that_is_not_public_is_refused(host: str) -> None:
 def test_a_name_for_an_address_that_is_not_public_is_refused_when_it_is_sent_to(host: str) -> None:
     with pytest.raises(Unreachable, match=r"webhook\.(private_)?name"):
         resolve_target(f"https://{host}/hook", allow_private=False)
+
+
+def test_a_name_with_one_address_that_is_not_public_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(*addresses: str) -> None:
+        answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer)
+
+    found("8.8.8.8", "1.1.1.1")
+    assert resolve_target("https://shop.example/", allow_private=False).address == "8.8.8.8"
+    for addresses in (("8.8.8.8", "10.0.0.1"), ("10.0.0.1", "8.8.8.8")):
+        found(*addresses)
+        with pytest.raises(Unreachable, match=r"webhook\.private_name"):
+            resolve_target("https://shop.example/", allow_private=False)
+
+
+def test_public_addresses_of_both_kinds_are_taken() -> None:
+    for host in ("8.8.8.8", "[2606:4700::1111]", "[2a00:1450::1]"):
+        assert parse_webhook_url(f"https://{host}/hook", allow_private=False)
 
 
 def test_the_connection_goes_to_the_address_that_was_checked_under_the_urls_name() -> None:
