@@ -18,6 +18,7 @@ from bench.figures import Figure, machine, save, show
 from bench.load import generator_name
 from bench.map import measure as measure_map
 from bench.parts import measure_parts
+from bench.publish import measure as measure_publishing
 from bench.state import build_state
 
 OUTPUT = Path("build/bench.json")
@@ -76,6 +77,7 @@ def main() -> None:
         for count in given.merchants or ([SMALL, FULL] if given.full else [SMALL]):
             figures += measure_size(count, directory, options)
         figures += measure_the_map(FULL if given.full else MAP_MERCHANTS, directory)
+        figures += measure_publishing(directory)
     save(given.output, about, figures)
     print(f"{len(figures)} figures in {given.output}; {time.perf_counter() - start:.0f} s")
 
