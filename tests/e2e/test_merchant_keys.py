@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -19,7 +20,9 @@ from onecode.cli.main import cli
 from onecode.cli.up import addresses
 from onecode.network.local import LocalNetwork
 from onecode.network.plan import plan_network
+from onecode.proof.governance import DEFAULT_PARAMETERS
 
+RECOVERY_DELAY_MS = 4_000
 RECORD = {
     "legal_name": "Lanzhou Noodle House Ltd",
     "display_name": "Lanzhou Noodle House",
@@ -56,7 +59,11 @@ def reached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
             sandbox_opening_minor={"CNY": 100_000},
         )
 
-    with LocalNetwork(tmp_path_factory.mktemp("keys"), plan) as running:
+    short = dataclasses.replace(DEFAULT_PARAMETERS, recovery_delay_ms=RECOVERY_DELAY_MS)  # 24 h in production
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onecode.network.setup.DEFAULT_PARAMETERS", short)
+        network = LocalNetwork(tmp_path_factory.mktemp("keys"), plan)
+    with network as running:
         running.start()
         yield addresses(running)
 
@@ -123,6 +130,16 @@ def test_the_controller_is_replaced_and_taken_back(reached: dict[str, Any], tmp_
     assert command("merchant", "show", keys)["controller"] == rotated
     command("merchant", "recover", keys, "--node", node, "--recovery", typed, "--cancel")
     assert command("merchant", "recovered", keys, "--node", node, exit_code=6)["code"] == "merchant.no_next_key"
+    command("merchant", "unlink", keys, "--platform", platform["id"], "--node", node)
+
+    # not cancelled, it takes effect: the old controller is out, the new one signs, its consents count
+    taken = command("merchant", "recover", keys, "--node", node, "--recovery", typed)["controller"]
+    time.sleep(RECOVERY_DELAY_MS / 1000 + 0.5)
+    command("merchant", "orderkeys", keys, "--node", node, exit_code=3)
+    assert command("merchant", "recovered", keys, "--node", node)["controller"] == taken
+    handed.write_text(json.dumps(command("merchant", "consent", keys, "--platform", platform["id"])))
+    command("platform", "sign", record, "--handed", handed, "--config", platform["config"])
+    assert command("platform", "publish", shop, "--config", platform["config"])["state"] == "live"
     command("merchant", "unlink", keys, "--platform", platform["id"], "--node", node)
 
     other = tmp_path / "other.txt"
