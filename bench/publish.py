@@ -11,74 +11,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.batches import Publisher
 from bench.figures import Figure, show
-from bench.world import CHAIN_ID, PLATFORMS, VALIDATOR, Platform, genesis, key, now_ms
-from onecode.code.identity import merchant_id
+from bench.world import CHAIN_ID, PLATFORMS, VALIDATOR, genesis, key, now_ms
 from onecode.node.solo import Solo, SoloConfig
 from onecode.node.store import open_writer
 from onecode.proof.leaves import Role
-from onecode.record.payment import SERVICE_PAY
 from onecode.registry.application import Application
-from onecode.registry.transactions import (
-    BATCH_MAX,
-    Birth,
-    Consent,
-    Kind,
-    Publication,
-    Purpose,
-    RecordPublish,
-    SignerKind,
-    build_transaction,
-    sign_consent,
-)
-from onecode.wire import sha256
+from onecode.registry.transactions import BATCH_MAX
 
 BATCHES, SINGLES = 8, 200
-ENVELOPE = b"e" * 540
 VALID_MS = 30 * 60_000
-
-
-def _publication(own: Platform, number: int, version: int, until_ms: int) -> Publication:
-    """Record `version` of a merchant of its own; the first with the consent that it needs."""
-    controller, recovery = key(f"publishing merchant {number}"), sha256(f"recovery {number}".encode())
-    merchant = merchant_id(controller.public, recovery)
-    first = version == 1
-    consent = Consent(
-        purpose=Purpose.PUBLISH,
-        merchant=merchant,
-        platform=own.id,
-        service=SERVICE_PAY,
-        consent_serial=0,
-        expires_ms=until_ms,
-    )
-    return Publication(
-        merchant=merchant,
-        service=SERVICE_PAY,
-        version=version,
-        epoch=1,
-        audience=(),
-        envelope=ENVELOPE,
-        commitment=sha256(b"%d %d" % (number, version)),
-        consent=sign_consent(CHAIN_ID, consent, controller) if first else None,
-        birth=Birth(controller=controller.public, recovery_hash=recovery) if first else None,
-    )
-
-
-def _transactions(numbers: Sequence[range], version: int, nonce: int) -> list[bytes]:
-    own, until_ms = PLATFORMS[0], now_ms() + VALID_MS
-    return [
-        build_transaction(
-            CHAIN_ID,
-            Kind.RECORD_PUBLISH,
-            RecordPublish(items=tuple(_publication(own, number, version, until_ms) for number in batch)),
-            signer=own.id,
-            signer_kind=SignerKind.PLATFORM,
-            key=own.key(Role.TRANSACTION),
-            nonce=nonce + index,
-            valid_until_ms=until_ms,
-        )
-        for index, batch in enumerate(numbers)
-    ]
 
 
 def _send(solo: Solo, transactions: Sequence[bytes], records: int) -> tuple[float, list[float]]:
@@ -110,6 +53,8 @@ def measure(directory: Path) -> list[Figure]:
         config=config,
     )
     solo.start()
+    own = PLATFORMS[0]
+    publisher = Publisher(CHAIN_ID, own.id, own.key(Role.TRANSACTION), "publishing", now_ms() + VALID_MS)
     batches = [range(start, start + BATCH_MAX) for start in range(0, BATCHES * BATCH_MAX, BATCH_MAX)]
     singles = [range(number, number + 1) for number in range(SINGLES)]
     figures, rows = [], []
@@ -118,7 +63,7 @@ def measure(directory: Path) -> list[Figure]:
         ("updates, batches of 500", batches, 2, 1_000),
         ("updates, one by one", singles, 3, 2_000),
     ):
-        transactions = _transactions(numbers, version, nonce)
+        transactions = [publisher.publish(batch, version, nonce + at) for at, batch in enumerate(numbers)]
         speed, took_ms = _send(solo, transactions, sum(map(len, numbers)))
         middle = statistics.median(took_ms)
         rows.append([name, f"{speed:,.0f}", f"{middle:.1f}", f"{max(took_ms):.1f}"])
