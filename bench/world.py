@@ -161,7 +161,6 @@ class Rows:
         service = ServiceEntry(
             service=SERVICE_PAY,
             links_hash=links_hash(CHAIN_ID, self.merchant, SERVICE_PAY, listed),
-            version_floor=0,
         )
         self.entry = MerchantEntry(
             controller=controller,

@@ -180,9 +180,7 @@ class World:
         return LinkList(links=tuple(self.records[platform][0] for platform in sorted(self.records)))
 
     def entry(self) -> MerchantEntry:
-        listed = ServiceEntry(
-            service=SERVICE, links_hash=links_hash(CHAIN_ID, MERCHANT, SERVICE, self.links()), version_floor=0
-        )
+        listed = ServiceEntry(service=SERVICE, links_hash=links_hash(CHAIN_ID, MERCHANT, SERVICE, self.links()))
         entry = MerchantEntry(
             controller=CONTROLLER.public,
             recovery_hash=RECOVERY_HASH,

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from onecode.code.identity import recovery_hash
 from onecode.proof.governance import DAY_MS, DEFAULT_PARAMETERS
 from onecode.proof.leaves import LinkList
+from onecode.registry.counters import version_floor
 from onecode.registry.results import Result
-from onecode.registry.rules_records import VERSION_AHEAD_MAX
 from onecode.registry.store import Table, envelope_key, link_key
 from onecode.registry.transactions import (
     Birth,
@@ -53,7 +53,8 @@ class Known:
     nonce: int = 0
     pending: tuple[str, int] | None = None
     order_keys: tuple[bytes, ...] = ()
-    floors: dict[str, int] = field(default_factory=dict)
+    services: set[str] = field(default_factory=set)
+    floors: dict[tuple[str, int], int] = field(default_factory=dict)  # (service, platform's index) -> version
     links: dict[tuple[str, int], int] = field(default_factory=dict)  # (service, platform's index) -> version
     frozen_from: int | None = None
     frozen_until: int | None = None
@@ -67,7 +68,8 @@ class Known:
 
     def end(self, service: str, platform: int) -> None:
         version = self.links.pop((service, platform))
-        self.floors[service] = max(self.floors[service], version)
+        assert version > self.floors.get((service, platform), 0)  # no version of a platform's record comes twice
+        self.floors[service, platform] = version
 
 
 which = st.sampled_from((0, 0, 1, 2))
@@ -132,14 +134,14 @@ class Registry(RuleBasedStateMachine):
         merchant=which,
         platform=which,
         service=service_names,
-        offset=st.sampled_from((0, 0, 0, 0, 1, -1, VERSION_AHEAD_MAX - 1, VERSION_AHEAD_MAX)),
+        offset=st.sampled_from((0, 0, 0, 0, 1, -1, 1_000)),
         by=st.sampled_from(("controller", "controller", "recovery", "none", "old", "thief")),
         with_birth=st.sampled_from((True, True, True, False)),
     )
     def publish(self, merchant: int, platform: int, service: str, offset: int, by: str, with_birth: bool) -> None:
         known, person, signer = self.known_at(merchant), self.born[merchant], self.world.platforms[platform]
         live = known.links.get((service, platform)) if known else None
-        floor = known.floors.get(service, 0) if known else 0
+        floor = known.floors.get((service, platform), 0) if known else 0
         right = (live if live is not None else floor) + 1
         version = max(0, right + offset)
         names = (known.controller, known.recovery) if known else (f"m{merchant}/controller", f"m{merchant}/recovery")
@@ -185,7 +187,7 @@ class Registry(RuleBasedStateMachine):
             expected = OK if version == right else Result.VERSION
         elif known is not None and known.frozen_until is not None and self.world.time_ms < known.frozen_until:
             expected = Result.MERCHANT_FROZEN
-        elif not floor < version <= floor + VERSION_AHEAD_MAX:
+        elif version != floor + 1:
             expected = Result.VERSION
         elif signed_by == "none":
             expected = Result.CONSENT_MISSING
@@ -200,7 +202,7 @@ class Registry(RuleBasedStateMachine):
         assert code == expected
         if code == OK:
             known = self.known.setdefault(merchant, Known(*names))
-            known.floors.setdefault(service, 0)
+            known.services.add(service)
             known.links[service, platform] = version
 
     @rule(merchant=which, platform=which, service=service_names)
@@ -360,7 +362,11 @@ class Registry(RuleBasedStateMachine):
             assert (entry.frozen_from_ms, entry.frozen_until_ms) == (known.frozen_from, known.frozen_until)
             pending = entry.recovery and (entry.recovery.controller, entry.recovery.effective_ms)
             assert pending == (known.pending and (signing_key(known.pending[0]).public, known.pending[1]))
-            assert {one.service: one.version_floor for one in entry.services} == known.floors
+            assert {one.service for one in entry.services} == known.services
+            for service in SERVICES:
+                for platform_index, platform in enumerate(world.platforms):
+                    floor = version_floor(world.state, person.id, platform.id, service)
+                    assert floor == known.floors.get((service, platform_index), 0)
             for service in SERVICES:
                 raw = world.store.get(Table.LINKS, link_key(person.id, service))
                 links = parse(LinkList, raw).links if raw is not None else ()

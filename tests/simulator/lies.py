@@ -207,9 +207,7 @@ def merchant_left_out(chain: Chain) -> HostileNode:
 def made_up_entry(chain: Chain) -> HostileNode:
     def alter(node: HostileNode, answer: Answer, query: Query) -> Answer:
         links = LinkList(links=tuple(link for link in chain.links().links if link.platform == chain.b.id))
-        listed = ServiceEntry(
-            service=SERVICE, links_hash=links_hash(CHAIN_ID, MERCHANT, SERVICE, links), version_floor=0
-        )
+        listed = ServiceEntry(service=SERVICE, links_hash=links_hash(CHAIN_ID, MERCHANT, SERVICE, links))
         entry = dataclasses.replace(chain.entry(), services=(listed,)).encoded()
         return with_merchant(answer, entry=entry, links=links.encoded())
 

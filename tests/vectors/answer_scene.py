@@ -113,7 +113,7 @@ class Scene(World):
 
     def other_entry(self) -> MerchantEntry:
         listed = links_hash(CHAIN_ID, OTHER, SERVICE, self.other_links())
-        services = (ServiceEntry(service=SERVICE, links_hash=listed, version_floor=0),)
+        services = (ServiceEntry(service=SERVICE, links_hash=listed),)
         return dataclasses.replace(self.entry(), services=services)
 
     def write(self) -> None:

@@ -165,7 +165,7 @@ def entry_altered(d: Draft) -> Answer:
     """an entry with a links list of the node's own making"""
     d.ask()
     links = LinkList(links=(d.scene.records[d.scene.b.id][0],))
-    listed = ServiceEntry(service=SERVICE, links_hash=links_hash(CHAIN_ID, MERCHANT, SERVICE, links), version_floor=0)
+    listed = ServiceEntry(service=SERVICE, links_hash=links_hash(CHAIN_ID, MERCHANT, SERVICE, links))
     entry = dataclasses.replace(d.scene.entry(), services=(listed,))
     given = dataclasses.replace(d.merchant(), entry=entry.encoded(), links=links.encoded())
     return d.answer(merchant=given, **partners_result(d))
@@ -417,7 +417,7 @@ def links_swapped(d: Draft) -> Answer:
 def listed_for(d: Draft, chain_id: str, merchant: bytes, service: str) -> Answer:
     """The chain's entry commits to the same links in another context."""
     listed = links_hash(chain_id, merchant, service, d.scene.links())
-    d.scene.entry_changes = {"services": (ServiceEntry(service=SERVICE, links_hash=listed, version_floor=0),)}
+    d.scene.entry_changes = {"services": (ServiceEntry(service=SERVICE, links_hash=listed),)}
     return d.answer()
 
 

@@ -41,6 +41,7 @@ from onecode.node.view import (
 )
 from onecode.proof.map import Section
 from onecode.query.messages import PROTOCOL, QUERY_BYTES_MAX, ClearQuery, HeaderView, Query
+from onecode.registry.counters import FLOOR_TAG
 from onecode.registry.store import Reader
 from onecode.schema import parse
 
@@ -221,7 +222,7 @@ class NodeApi:
         key = hex_bytes(request.parameters["key"], "key", 1, 1024)
         with self._store.snapshot() as reader:
             head = self.look(reader)
-            if section not in PUBLIC_SECTIONS:
+            if section not in PUBLIC_SECTIONS or (section == Section.COUNTERS and key.startswith(FLOOR_TAG)):
                 self._members.require(request, reader, head)
             body = leaf_view_bytes(reader, head, section, key)
         reply(Response(200, body, CBOR))

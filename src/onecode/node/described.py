@@ -66,7 +66,8 @@ DESCRIBED: dict[tuple[str, str], About] = {
         text="The header of a height.", answers=(_message("HeaderView"),), parameters=(HEIGHT,)
     ),
     ("GET", "/v1/leaves/{section}/{key}"): About(
-        text="A leaf of the map or its absence, with proof. Merchants and aliases: members and observers only.",
+        text="A leaf of the map or its absence, with proof. Merchants, aliases and floors (counters that begin 05): "
+        "members and observers only.",
         answers=(_message("LeafView"),),
         parameters=(
             Parameter(
@@ -127,12 +128,12 @@ DESCRIBED: dict[tuple[str, str], About] = {
         answers=(_object(healthy={"const": True}, height=COUNT, header_age_ms={"type": "integer"}),),
     ),
     ("GET", "/v1/status"): About(
-        text="How the node stands: height, header age, enclave and its leases, versions.",
+        text="How the node stands: height, header age, engine, enclave and its leases, versions.",
         answers=(
             _object(
                 chain_id=TEXTUAL,
                 node_id=TEXTUAL,
-                engine=TEXTUAL,
+                engine={"type": "object"},
                 height=COUNT,
                 first_block=COUNT,
                 header_age_ms={"type": "integer"},

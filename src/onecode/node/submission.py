@@ -14,6 +14,7 @@ from onecode.schema import Bytes, Choice, ListOf, Message, Uint, item
 
 SUBMIT = 16  # frame kind: Submission -> Submitted
 _RESULTS = {int(result): result for result in Result}
+_UNKNOWN_FIX = "a merchant is known from its first published record on, a platform from its admission"
 
 
 class Wait(IntEnum):
@@ -70,6 +71,8 @@ def refused(submitted: Submitted) -> OnecodeError | None:
     code = submitted.code
     result = _RESULTS.get(code)
     text = f"{'refused' if result is None else result.meaning} ({result_name(code)})"
+    if code == Result.SIGNER_UNKNOWN:
+        text += f": {_UNKNOWN_FIX}"
     if code == Result.MALFORMED:
         return Malformed("transaction.malformed", text)
     if code in (Result.SIGNERS, Result.SIGNATURE, Result.SIGNER_UNKNOWN, Result.KEY_REFUSED):

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from onecode.errors import Declined, Malformed, Misconfigured, Unreachable, Untrusted, answer_error, json_object
-from onecode.proof.header import SignedHeader, ValidatorSet
+from onecode.proof.header import Header, SignedHeader, ValidatorSet
 from onecode.proof.leaves import AliasLeaf, PlatformLeaf
 from onecode.proof.light import Trust, VerifiedHeader, trusted_state, verify_header
 from onecode.proof.map import Section, verify_roots
@@ -23,7 +23,7 @@ from onecode.query.follow import Follower
 from onecode.query.messages import PROTOCOL, ClearQuery, HeaderView, LeafView, MemberView, NetworkView
 from onecode.query.requests import MEMBER_HEADER, member_header
 from onecode.query.verify import VerifiedState, find_query_key, verify_platforms, verify_state
-from onecode.registry.counters import NonceLeaf, nonce_key
+from onecode.registry.counters import FloorLeaf, NonceLeaf, floor_key, nonce_key
 from onecode.schema import Message, parse
 from onecode.wire import SigningKey
 
@@ -101,6 +101,10 @@ class Chain:
 
         return self._proven(read)
 
+    def fetch_header(self, height: int) -> Header:
+        """One header by the node's word alone: believed only where a hash that was verified names it."""
+        return self._parsed(HeaderView, self._get(f"/v1/headers/{height}")).header.header
+
     def own_leaf(self) -> PlatformLeaf:
         """The platform's own leaf, proven under a fresh header at most `leaf_age_ms_max` ago."""
         leaf = self.platform_leaf(self._platform)
@@ -153,6 +157,11 @@ class Chain:
         raw = self._fetch_leaf(Section.COUNTERS, nonce_key(self._platform, self._key.public))
         return 0 if raw is None else parse(NonceLeaf, raw, path="nonce").nonce
 
+    def version_floor(self, merchant: bytes, service: str) -> int:
+        """The version of this platform's last link that ended; 0 where it is proven that none has."""
+        raw = self._fetch_leaf(Section.COUNTERS, floor_key(merchant, self._platform, service), member=True)
+        return 0 if raw is None else parse(FloorLeaf, raw, path="floor").version
+
     def fetch_merchant(self, merchant: bytes, service: str) -> MerchantView:
         """Entry, links and all listed platforms; raises `Declined` for a frozen merchant."""
         path = f"/v1/members/merchants/{merchant.hex()}?service={quote(service, safe='')}"
@@ -178,14 +187,14 @@ class Chain:
 
     def fetch_alias(self, key: bytes) -> AliasLeaf | None:
         """The alias's leaf, or None where it is proven that it is not bound."""
-        raw = self._fetch_leaf(Section.ALIASES, key)
+        raw = self._fetch_leaf(Section.ALIASES, key, member=True)
         return None if raw is None else parse(AliasLeaf, raw, path="alias")
 
-    def _fetch_leaf(self, section: Section, key: bytes) -> bytes | None:
+    def _fetch_leaf(self, section: Section, key: bytes, *, member: bool = False) -> bytes | None:
         path = f"/v1/leaves/{section.name.lower()}/{key.hex()}"
 
         def read() -> bytes | None:
-            view = self._parsed(LeafView, self._get(path, member=section == Section.ALIASES))
+            view = self._parsed(LeafView, self._get(path, member=member))
             with self._lock:
                 self._follow(view.header, view.validators)
                 return self._follower.verify_leaf(view, section, key, self._clock_ms())

@@ -16,8 +16,6 @@ from onecode.platform.outbox import enqueue, has_waiting
 from onecode.platform.schema import Merchant, RecordRow, RecordState
 from onecode.record.envelope import NONCE_BYTES, SALT_BYTES, RecordIds, commitment, seal_envelope, sign_record
 from onecode.record.schema import Record
-from onecode.registry.results import Result
-from onecode.registry.rules_records import VERSION_AHEAD_MAX
 from onecode.registry.transactions import (
     Birth,
     Kind,
@@ -99,22 +97,17 @@ def _require_idle(session: Session, merchant: bytes, service: str) -> None:
         raise Declined("merchant.busy", "a transaction for this record is still on its way to the chain")
 
 
-def _next_version(view: MerchantView, platform: bytes, service: str, newest: RecordRow | None) -> tuple[int, bool]:
-    """A version that the registry takes next, and whether it makes a new link.
+def _next_version(platform: Platform, view: MerchantView, merchant: bytes, service: str) -> tuple[int, bool]:
+    """The version that the registry takes next, and whether it makes a new link.
 
-    A new link takes the one above the floor. Where another platform's ending link raised the floor meanwhile, the next
-    attempt lies as far ahead as may be; a version that failed for another reason is tried again.
+    A service that is proven absent never had a link, so that a first publication reads no floor.
     """
-    link = view.state.link_of(platform) if view.state is not None else None
+    if view.state is None:
+        return 1, True
+    link = view.state.link_of(platform.id)
     if link is not None:
         return link.version + 1, False
-    listed = view.state.entry.service(service) if view.state is not None else None
-    floor = listed.version_floor if listed is not None else 0
-    if newest is None or newest.state != RecordState.FAILED:
-        return floor + 1, True
-    if newest.refusal == Result.VERSION.name.lower():
-        return floor + VERSION_AHEAD_MAX, True
-    return max(floor + 1, newest.version), True
+    return platform.chain.version_floor(merchant, service) + 1, True
 
 
 def publish(platform: Platform, merchant: bytes, service: str) -> int:
@@ -125,10 +118,9 @@ def publish(platform: Platform, merchant: bytes, service: str) -> int:
     with platform.database.read() as session:
         load_merchant(session, merchant, service)
         _require_idle(session, merchant, service)
-        newest = _newest(session, merchant, service)
     view = platform.chain.fetch_merchant(merchant, service)
     nonce_floor = platform.chain.last_nonce()
-    version, is_new = _next_version(view, platform.id, service, newest)
+    version, is_new = _next_version(platform, view, merchant, service)
     with platform.database.write() as session:
         agreement = parse(Agreement, load_merchant(session, merchant, service).agreement)
         _require_idle(session, merchant, service)

@@ -138,7 +138,12 @@ def _republish_one(platform: Platform, key: tuple[bytes, str, int], nonce_floor:
         raise Declined("epoch.withdrawing", "the chain has not taken the record's withdrawal: ask for it again")
     if following is not None and platform.clock_ms() - following.created_ms < AGAIN_MS:
         raise Declined("epoch.refused", f"the chain refused the record under the new epoch: {following.refusal}")
-    view = platform.chain.fetch_merchant(merchant, service)
+    try:
+        view = platform.chain.fetch_merchant(merchant, service)
+    except Declined as error:  # what it can still tell is that the merchant is frozen
+        raise Declined(
+            "epoch.frozen", "the merchant is frozen: give the command again when that ends, or withdraw the record"
+        ) from error
     link = view.state.link_of(platform.id) if view.state is not None else None
     if link is None or (link.version, link.commitment) != (version, row.commitment):
         raise Declined("epoch.no_link", "the chain has no link to the record any more: withdraw it")

@@ -85,11 +85,10 @@ def links_bytes_hash(chain_id: str, merchant: bytes, service: str, links: bytes)
 
 
 class ServiceEntry(Message):
-    """One service of a merchant: the hash of its links list, and the highest version of any link that ended."""
+    """One service of a merchant: the hash of its links list. It stays when the list becomes empty."""
 
     service: str = item(1, SERVICE)
     links_hash: bytes = item(2, HASH)
-    version_floor: int = item(3, Uint())
 
 
 class PendingRecovery(Message):

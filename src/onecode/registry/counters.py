@@ -1,4 +1,5 @@
-"""Counters: nonces of keys, and what a platform may do only so often a day (section `counters`; never deleted).
+"""Counters: nonces of keys, versions that were used, and what a platform may do only so often a day (section
+`counters`; never deleted, but for votes to freeze).
 
 Platforms' keys, root keys and merchants' recovery keys have a nonce each, strictly increasing, gaps allowed. A
 controller's nonce is in its merchant's entry and rises by exactly 1. The recovery key has one of its own because a
@@ -14,6 +15,7 @@ from onecode.registry.state import State
 from onecode.schema import ListOf, Message, Nested, Uint, item
 
 PROPOSALS_A_DAY = 100  # per platform
+FLOOR_TAG = b"\x05"  # begins the keys of floors, which tell who served a merchant before: for members only
 
 
 class NonceLeaf(Message):
@@ -40,6 +42,15 @@ class FreezeLeaf(Message):
     votes: tuple[FreezeVote, ...] = item(1, ListOf(Nested(FreezeVote), 1000))
 
 
+class FloorLeaf(Message):
+    """The version of a platform's last link to a merchant and service that ended; its next link takes the one above.
+
+    Key: 0x05 ‖ merchant id ‖ platform id ‖ service. Each platform has its own, so that none moves another's.
+    """
+
+    version: int = item(1, Uint())
+
+
 def nonce_key(signer: bytes, key: bytes) -> bytes:
     return b"\x01" + signer + key
 
@@ -56,6 +67,10 @@ def freeze_key(merchant: bytes) -> bytes:
     return b"\x04" + merchant
 
 
+def floor_key(merchant: bytes, platform: bytes, service: str) -> bytes:
+    return FLOOR_TAG + merchant + platform + service.encode()
+
+
 def last_nonce(state: State, signer: bytes, key: bytes) -> int:
     """The last nonce used by a platform's key, a root key or a recovery key; 0 before the first."""
     leaf = state.get(Section.COUNTERS, nonce_key(signer, key), NonceLeaf)
@@ -64,6 +79,17 @@ def last_nonce(state: State, signer: bytes, key: bytes) -> int:
 
 def use_nonce(state: State, signer: bytes, key: bytes, nonce: int) -> None:
     state.put(Section.COUNTERS, nonce_key(signer, key), NonceLeaf(nonce=nonce))
+
+
+def version_floor(state: State, merchant: bytes, platform: bytes, service: str) -> int:
+    """The version of the platform's last link that ended; 0 where none has."""
+    leaf = state.get(Section.COUNTERS, floor_key(merchant, platform, service), FloorLeaf)
+    return leaf.version if leaf is not None else 0
+
+
+def raise_floor(state: State, merchant: bytes, platform: bytes, service: str, version: int) -> None:
+    """A link of this version ended. It lies above the floor: a new link begins there, and updates go up from it."""
+    state.put(Section.COUNTERS, floor_key(merchant, platform, service), FloorLeaf(version=version))
 
 
 def count_day(state: State, key: bytes, time_ms: int, count_max: int) -> bool:

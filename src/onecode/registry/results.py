@@ -55,7 +55,7 @@ class Result(IntEnum):
     EPOCH_TOO_OLD = 41, "the epoch is below the platform's epoch_min"
     AUDIENCE_UNKNOWN = 42, "the audience names a platform that was never admitted"
     BIRTH_MISMATCH = 43, "the birth keys do not give this merchant id"
-    VERSION = 44, "the version is not one that comes next, or not the link's"
+    VERSION = 44, "the version is not exactly the next one, or not the link's"
     LINKS_FULL = 45, "the merchant has 32 links for this service"
     SERVICES_FULL = 46, "the merchant has 16 services"
     LINK_UNKNOWN = 47, "there is no such link"

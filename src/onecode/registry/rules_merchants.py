@@ -36,7 +36,7 @@ def controller_code(context: Context) -> Result:
 
 
 def unlink(context: Context, payload: MerchantUnlink) -> Result:
-    """`merchant.unlink`: deletes a platform's link, raises floor and consent serial."""
+    """`merchant.unlink`: deletes a platform's link, raises its floor and the consent serial."""
     if code := controller_code(context):
         return code
     entry = context.own_entry()

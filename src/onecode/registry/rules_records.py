@@ -6,16 +6,13 @@ import dataclasses
 
 from onecode.code.identity import merchant_id, recovery_hash
 from onecode.proof.leaves import LINKS_MAX, SERVICES_MAX, Link, LinkList, MerchantEntry, PlatformLeaf, ServiceEntry
+from onecode.registry import counters
 from onecode.registry.consents import consent_code
 from onecode.registry.context import Context
 from onecode.registry.events import MerchantBorn, RecordPublished, RecordWithdrawn
 from onecode.registry.results import Result
 from onecode.registry.transactions import Birth, Publication, Purpose, RecordPublish, RecordWithdraw, Withdrawal
 from onecode.wire import sha256
-
-# How far a new link's version may lie above the floor. With exactly floor + 1 every link that ends between signing and
-# execution spoils all new links that are on their way; with no bound one link could use up all versions for ever.
-VERSION_AHEAD_MAX = 1024
 
 
 def publish(context: Context, payload: RecordPublish) -> Result:
@@ -104,8 +101,10 @@ def _new_link_code(
     """What a publication needs that has no live link yet."""
     if entry.frozen_at(context.time_ms):
         return Result.MERCHANT_FROZEN
-    floor = service.version_floor if service is not None else 0
-    if not floor < item.version <= floor + VERSION_AHEAD_MAX:
+    floor = 0  # of a new service, where no link can have ended
+    if service is not None:
+        floor = counters.version_floor(context.state, item.merchant, context.signer, item.service)
+    if item.version != floor + 1:
         return Result.VERSION
     if links >= LINKS_MAX:
         return Result.LINKS_FULL
@@ -130,9 +129,7 @@ def _put_link(
     others = [other for other in links if other.platform != link.platform]
     ordered = LinkList(links=tuple(sorted([*others, link], key=lambda one: one.platform)))
     hashed = context.state.put_links(merchant, name, ordered)
-    service = entry.service(name)
-    floor = service.version_floor if service is not None else 0
-    put_service(context, merchant, entry, ServiceEntry(service=name, links_hash=hashed, version_floor=floor))
+    put_service(context, merchant, entry, ServiceEntry(service=name, links_hash=hashed))
 
 
 def put_service(context: Context, merchant: bytes, entry: MerchantEntry, service: ServiceEntry) -> None:
@@ -143,13 +140,13 @@ def put_service(context: Context, merchant: bytes, entry: MerchantEntry, service
 
 
 def end_link(context: Context, merchant: bytes, entry: MerchantEntry, service: ServiceEntry, link: Link) -> None:
-    """Delete a link and its envelope, and raise the floor to at least its version."""
+    """Delete a link and its envelope, and raise its platform's floor to its version."""
     name, state = service.service, context.state
     rest = tuple(one for one in state.links(merchant, service, name).links if one.platform != link.platform)
     hashed = state.put_links(merchant, name, LinkList(links=rest))
     state.put_envelope(merchant, link.platform, name, None)
-    floor = max(service.version_floor, link.version)
-    put_service(context, merchant, entry, ServiceEntry(service=name, links_hash=hashed, version_floor=floor))
+    counters.raise_floor(state, merchant, link.platform, name, link.version)
+    put_service(context, merchant, entry, ServiceEntry(service=name, links_hash=hashed))
 
 
 def find_link(

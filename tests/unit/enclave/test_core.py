@@ -157,7 +157,7 @@ def other_entry(world: World, asked: EnclaveQuery) -> EnclaveQuery:
     """The entry of the same merchant with a link that the host would like."""
     mine = world.records[world.b.id][0]
     links = LinkList(links=(dataclasses.replace(mine, audience=(world.a.id,)),))
-    listed = ServiceEntry(service="pay", links_hash=links_hash(CHAIN_ID, MERCHANT, "pay", links), version_floor=0)
+    listed = ServiceEntry(service="pay", links_hash=links_hash(CHAIN_ID, MERCHANT, "pay", links))
     entry = dataclasses.replace(world.entry(), services=(listed,))
     merchant = dataclasses.replace(world.proven_merchant(), entry=entry.encoded(), links=links.encoded())
     return dataclasses.replace(asked, merchant=merchant)

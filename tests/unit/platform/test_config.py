@@ -59,6 +59,8 @@ def test_defaults_and_relative_paths() -> None:
         ({"sandbox": 1}, "config.option"),
         ({"root_public_key": "ab"}, "config.option"),
         ({"node_url": "127.0.0.1:1"}, "config.option"),
+        ({"other_node_urls": ["http://127.0.0.1:1", "127.0.0.1:2"]}, "config.option"),
+        ({"other_node_urls": "http://127.0.0.1:1"}, "config.option"),
         ({"operator_token": "short"}, "config.option"),
         ({"chain_id": "x" * 51}, "config.option"),
         ({"sandbox_opening_minor": {"EURO": 1}}, "config.option"),

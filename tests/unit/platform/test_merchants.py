@@ -17,11 +17,11 @@ from onecode.platform.epochs import current_epoch, load_epochs
 from onecode.platform.merchants import publish, withdraw
 from onecode.platform.outbox import Sender
 from onecode.platform.process import open_platform
-from onecode.platform.schema import OutboxRow, OutboxState, RecordRow
+from onecode.platform.schema import OutboxRow, OutboxState
 from onecode.query.messages import MemberView
 from onecode.record.envelope import RecordIds, open_envelope, verify_commitment, verify_signed_record
+from onecode.registry.counters import floor_key
 from onecode.registry.results import Result
-from onecode.registry.rules_records import VERSION_AHEAD_MAX
 from onecode.schema import parse
 from onecode.wire import SigningKey
 from unit.platform.test_payments import code_of
@@ -263,17 +263,7 @@ def operate(server: Server, merchant: Merchant, what: str) -> int:
     return int(answer.json()["version"])
 
 
-def lose_a_race(late: Server, churner: Server, merchant: Merchant) -> None:
-    """`late` signs its first record; before it is sent, `churner` ends a link, which raises the floor."""
-    assert publish(late.platform, merchant.id, "pay") == 1
-    assert operate(churner, merchant, "withdraw") == 1
-    late.sender.drain()
-    assert state_of(late, merchant) == ("failed", 1)
-    assert [row.refusal for row in rows(late, RecordRow)] == ["version"]
-    assert operate(churner, merchant, "publish") == 2
-
-
-def test_a_new_link_that_lost_a_race_is_tried_again_further_ahead(
+def test_another_platforms_ending_links_spoil_no_version(
     server: Server, node: Node, keys: list[Keys], tmp_path: Path
 ) -> None:
     (tmp_path / "beta").mkdir()
@@ -281,37 +271,45 @@ def test_a_new_link_that_lost_a_race_is_tried_again_further_ahead(
     try:
         merchant = server.live_merchant()
         assert sign_up(late, merchant).status_code == 201
-        lose_a_race(late, server, merchant)
-        assert publish(late.platform, merchant.id, "pay") == 1 + VERSION_AHEAD_MAX
-        for version in (2, 3):  # the other one does it again, and again
+        assert publish(late.platform, merchant.id, "pay") == 1
+        for version in (1, 2, 3):  # after the other one has signed, and before its transaction is sent
             assert operate(server, merchant, "withdraw") == version
             assert operate(server, merchant, "publish") == version + 1
         late.sender.drain()
-        assert state_of(late, merchant) == ("live", 1 + VERSION_AHEAD_MAX)
-        assert operate(late, merchant, "publish") == 2 + VERSION_AHEAD_MAX
-        assert state_of(server, merchant) == ("live", 4)
+        assert state_of(late, merchant) == ("live", 1)
+        assert operate(late, merchant, "withdraw") == 1
+        assert operate(late, merchant, "publish") == 2  # above its own floor
+        assert (state_of(late, merchant), state_of(server, merchant)) == (("live", 2), ("live", 4))
     finally:
         late.stop()
 
 
-def test_a_version_that_was_not_taken_for_another_reason_is_tried_again(
+def test_a_platform_reads_its_floor_where_the_service_has_no_link_of_it(
     server: Server, node: Node, keys: list[Keys], tmp_path: Path
 ) -> None:
-    """Below it a record would lie behind the failed one, and the operator would see the failed one for ever."""
-    (tmp_path / "beta").mkdir()
-    late = Server(keys[1].config(tmp_path / "beta", node.url))
-    try:
-        merchant = server.live_merchant()
-        assert sign_up(late, merchant).status_code == 201
-        lose_a_race(late, server, merchant)
-        assert sign_up(late, merchant, serial=7).status_code == 200
-        assert code_of(late.operator("POST", publish_path(merchant))) == (409, "merchant.refused")
-        assert state_of(late, merchant) == ("failed", 1 + VERSION_AHEAD_MAX)
-        assert sign_up(late, merchant).status_code == 200
-        assert operate(late, merchant, "publish") == 1 + VERSION_AHEAD_MAX
-        assert state_of(late, merchant) == ("live", 1 + VERSION_AHEAD_MAX)
-    finally:
-        late.stop()
+    """Not before a first publication, nor while it has a live link: the proven entry says it then."""
+    chain, merchant, asked = server.platform.chain, Merchant(), []
+    real = chain.version_floor
+
+    def version_floor(merchant_id: bytes, service: str) -> int:
+        asked.append(real(merchant_id, service))
+        return asked[-1]
+
+    chain.version_floor = version_floor  # type: ignore[method-assign]
+    sign_up(server, merchant)
+    assert (operate(server, merchant, "publish"), operate(server, merchant, "publish")) == (1, 2)
+    assert asked == []
+    assert operate(server, merchant, "withdraw") == 2
+    assert operate(server, merchant, "publish") == 3
+    assert asked == [2]
+
+
+def test_floors_are_told_to_members_only(server: Server) -> None:
+    merchant = server.live_merchant()
+    key = floor_key(merchant.id, server.platform.id, "pay")
+    answer = httpx.get(f"{server.platform.config.node_url}/v1/leaves/counters/{key.hex()}")
+    assert code_of(answer) == (401, "request.member")
+    assert server.platform.chain.version_floor(merchant.id, "pay") == 0
 
 
 def test_unknown_merchants_are_told(server: Server) -> None:

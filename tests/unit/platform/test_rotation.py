@@ -182,6 +182,25 @@ def test_what_is_in_the_way_of_an_end_is_told_and_can_be_mended(fresh_chain: Rot
     assert rotating.live() == {stays.id: (2, first + 1)}
 
 
+def test_a_frozen_merchant_keeps_back_its_own_record_alone(fresh_chain: Rotating, node: Node, keys: list[Keys]) -> None:
+    rotating, server = fresh_chain, fresh_chain.server
+    (first,) = load_epochs(rotating.path)
+    frozen, moves = server.live_merchant(), server.live_merchant()
+    keys[3].freeze(node, frozen.id)
+    rotating.rotate()
+    rotating.ahead_ms = LEAD_MS + 1
+    path = f"/v1/epochs/{first}/retire"
+    for _ in range(2):
+        answer = rotating.ask("POST", path).json()
+        assert [(row["merchant"], row["code"]) for row in answer["stuck"]] == [(frozen.id.hex(), "epoch.frozen")]
+        server.sender.drain()
+    assert rotating.live() == {frozen.id: (1, first), moves.id: (2, first + 1)}
+    assert server.operator("POST", f"/v1/merchants/{frozen.id.hex()}/withdraw").json()["state"] == "withdrawn"
+    assert not rotating.ask("POST", path).json()["done"]
+    server.sender.drain()
+    assert rotating.ask("POST", path).json()["done"]
+
+
 def test_a_record_that_the_chain_refused_is_tried_again_later(fresh_chain: Rotating) -> None:
     rotating, server = fresh_chain, fresh_chain.server
     (first,) = load_epochs(rotating.path)

@@ -52,7 +52,7 @@ def test_unlink_by_either_key(world: World) -> None:
         assert result.code == Result.OK
         assert result.events == (MerchantUnlinked(merchant.id, platform.id, PAY, version),)
         assert world.entry(merchant).consent_serial == version
-        assert world.entry(merchant).services[0].version_floor == version
+        assert world.floor(merchant, platform) == version
         world.link(merchant, platform, version + 1)
 
 

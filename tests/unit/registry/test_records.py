@@ -6,9 +6,9 @@ import dataclasses
 
 from onecode.proof.governance import DAY_MS, ProposalKind
 from onecode.proof.leaves import LinkList, links_hash
+from onecode.proof.map import Section
 from onecode.registry.events import MerchantBorn, RecordPublished, RecordWithdrawn
 from onecode.registry.results import Result
-from onecode.registry.rules_records import VERSION_AHEAD_MAX
 from onecode.registry.store import Table, envelope_key, link_key
 from onecode.registry.transactions import Kind, MerchantUnlink, PlatformSuspend, RecordWithdraw, Withdrawal
 from onecode.schema import parse
@@ -87,74 +87,111 @@ def test_withdrawal_deletes_link_and_envelope_and_raises_the_floor() -> None:
     result = world.result(world.withdraw(platform, merchant, 2))
     assert result.item_codes == (Result.OK,)
     assert result.events == (RecordWithdrawn(platform.id, merchant.id, PAY, 2),)
-    assert world.entry(merchant).services[0].version_floor == 2
+    assert world.floor(merchant, platform) == 2
     assert links(world).links == ()
     assert world.store.get(Table.ENVELOPES, envelope_key(merchant.id, platform.id, PAY)) is None
     for version, code in ((1, Result.VERSION), (2, Result.VERSION), (3, Result.OK)):
         assert world.item_code(platform, world.first(merchant, platform, version)) == code
 
 
-def test_a_new_link_may_skip_versions_and_an_update_may_not() -> None:
+def test_a_new_link_takes_exactly_the_version_above_its_platforms_floor() -> None:
     world = World()
     merchant, (one, two, _) = world.merchants[0], world.platforms
-    world.link(merchant, one)
-    assert world.run(world.withdraw(one, merchant, 1)) == Result.OK  # the floor is 1
-    for version, code in (
-        (0, Result.VERSION),
-        (1, Result.VERSION),
-        (2 + VERSION_AHEAD_MAX, Result.VERSION),
-        (1 + VERSION_AHEAD_MAX, Result.OK),
-    ):
-        assert world.item_code(one, world.first(merchant, one, version)) == code
-    assert world.entry(merchant).services[0].version_floor == 1  # a live link raises nothing
-    assert world.item_code(two, world.first(merchant, two, 2)) == Result.OK
-    for skipped in (2, 4):
-        assert world.item_code(two, world.publication(merchant, skipped)) == Result.VERSION
-    assert world.item_code(two, world.publication(merchant, 3)) == Result.OK
+    for version, code in ((0, Result.VERSION), (2, Result.VERSION), (1, Result.OK)):
+        assert world.item_code(one, world.first(merchant, one, version)) == code  # the merchant is unknown
+    for version, code in ((0, Result.VERSION), (2, Result.VERSION), (1, Result.OK)):
+        assert world.item_code(two, world.first(merchant, two, version)) == code  # the service has a link
+    assert world.item_code(one, world.publication(merchant, 2)) == Result.OK
+    assert world.run(world.withdraw(one, merchant, 2)) == Result.OK
+    for version in (0, 1, 2, 4, 1026, (1 << 64) - 1):
+        assert world.item_code(one, world.first(merchant, one, version)) == Result.VERSION
+    assert world.item_code(one, world.first(merchant, one, 3)) == Result.OK
+    for version in (2, 3, 5):
+        assert world.item_code(one, world.publication(merchant, version)) == Result.VERSION
 
 
-def test_a_platform_that_links_anew_in_every_block_keeps_nobody_out() -> None:
-    """What the newcomer signs is old by the time that it is executed: its version lies ahead of that."""
+def test_a_platform_that_raises_its_floor_in_every_block_keeps_nobody_out() -> None:
+    """Whatever it does, also after the newcomer has signed: the newcomer's next version is its own affair."""
     world = World()
     merchant, (churner, newcomer, _) = world.merchants[0], world.platforms
     world.link(merchant, churner)
-    floor = world.entry(merchant).services[0].version_floor
-    late = world.publish(newcomer, world.first(merchant, newcomer, floor + VERSION_AHEAD_MAX))
-    for version in range(1, 20):
+    late = world.publish(newcomer, world.first(merchant, newcomer, 1))
+    version = 1
+    for _ in range(5):  # a block each, with as many updates as a batch takes
+        updates = (world.publication(merchant, version + step) for step in range(1, 401))
+        assert world.run(world.publish(churner, *updates)) == Result.OK
+        version += 400
         ended, again = world.withdraw(churner, merchant, version), world.first(merchant, churner, version + 1)
         assert world.run(ended, world.publish(churner, again)) == Result.OK
-    assert world.run(late) == Result.OK
+        version += 1
+    ended, again = world.withdraw(churner, merchant, version), world.first(merchant, churner, version + 1)
+    assert world.run(ended, world.publish(churner, again), late) == Result.OK  # the same block, and after it
+    assert {link.platform: link.version for link in links(world).links} == {churner.id: version + 1, newcomer.id: 1}
 
 
-def test_one_that_jumps_too_is_kept_off_by_the_merchant() -> None:
-    """The window alone does not stop it: whoever ends a link at its end is always ahead. Its consent ends with it."""
+def test_versions_of_two_platforms_and_two_services_are_independent() -> None:
     world = World()
-    merchant, (churner, newcomer, _) = world.merchants[0], world.platforms
-    world.link(merchant, churner, VERSION_AHEAD_MAX)
-    late = world.first(merchant, newcomer, VERSION_AHEAD_MAX)
-    assert world.run(world.withdraw(churner, merchant, VERSION_AHEAD_MAX)) == Result.OK
-    again = world.first(merchant, churner, 2 * VERSION_AHEAD_MAX)
-    assert world.run(world.publish(churner, again)) == Result.OK
-    assert world.item_code(newcomer, late) == Result.VERSION
-    unlink = MerchantUnlink(platform=churner.id, service=PAY)
-    assert world.run(world.merchant_call(merchant, Kind.MERCHANT_UNLINK, unlink)) == Result.OK
-    back = dataclasses.replace(again, version=3 * VERSION_AHEAD_MAX)
-    assert world.item_code(churner, back) == Result.CONSENT_SERIAL
-    assert world.item_code(newcomer, world.first(merchant, newcomer, 2 * VERSION_AHEAD_MAX + 1)) == Result.OK
-
-
-def test_the_floor_is_the_services_and_never_falls() -> None:
-    world = World()
-    merchant, (one, two, _) = world.merchants[0], world.platforms
+    merchant, (one, two, three) = world.merchants[0], world.platforms
     world.link(merchant, one)
     world.link(merchant, two)
     for version in (2, 3):
         assert world.item_code(one, world.publication(merchant, version)) == Result.OK
+    assert world.floor(merchant, one) == 0  # a live link raises nothing
     assert world.run(world.withdraw(one, merchant, 3)) == Result.OK
-    assert world.run(world.withdraw(two, merchant, 1)) == Result.OK
-    assert world.entry(merchant).services[0].version_floor == 3
-    assert world.item_code(two, world.first(merchant, two, 2)) == Result.VERSION
-    assert world.item_code(two, world.first(merchant, two, 4)) == Result.OK
+    assert [world.floor(merchant, platform) for platform in world.platforms] == [3, 0, 0]
+    assert world.item_code(two, world.publication(merchant, 2)) == Result.OK
+    assert world.run(world.withdraw(two, merchant, 2)) == Result.OK
+    assert [world.floor(merchant, platform) for platform in world.platforms] == [3, 2, 0]
+    assert world.item_code(three, world.first(merchant, three, 1)) == Result.OK
+    assert world.item_code(two, world.first(merchant, two, 3)) == Result.OK
+    assert world.item_code(one, world.first(merchant, one, 4)) == Result.OK
+    food = world.consent(merchant, one, service="food")
+    assert world.item_code(one, world.first(merchant, one, 4, service="food", consent=food)) == Result.VERSION
+    assert world.item_code(one, world.first(merchant, one, 1, service="food", consent=food)) == Result.OK
+    assert world.floor(world.merchants[1], one) == 0
+
+
+def test_an_update_writes_no_floor_and_an_end_of_a_link_one_leaf() -> None:
+    world = World()
+    merchant, platform = world.merchants[0], world.platforms[0]
+
+    def leaves() -> int:
+        return sum(key[0] == Section.COUNTERS for key in world.store.tables[Table.VALUES])
+
+    world.link(merchant, platform)
+    before = leaves()
+    assert world.item_code(platform, world.publication(merchant, 2)) == Result.OK
+    assert leaves() == before
+    for version in (2, 3):
+        assert world.run(world.withdraw(platform, merchant, version)) == Result.OK
+        world.link(merchant, platform, version + 1)
+        assert leaves() == before + 1
+
+
+def test_nothing_old_of_a_platform_comes_back_after_a_withdrawal() -> None:
+    """The same bytes, the same payload signed again, also with a second key, and the same version sealed anew."""
+    world = World()
+    merchant, platform = world.merchants[0], world.platforms[0]
+    first, held_back = world.first(merchant, platform), world.publication(merchant, 3)
+    never_sent = world.publish(platform, world.publication(merchant, 2))
+    sent = [world.publish(platform, item) for item in (first, world.publication(merchant, 2))]
+    for transaction in (*sent, world.withdraw(platform, merchant, 2)):
+        assert world.run(transaction) == Result.OK
+    before = world.app_hash
+    for transaction in (*sent, never_sent):
+        assert world.run(transaction) == Result.NONCE
+    assert world.app_hash == before
+    assert world.item_code(platform, first) == Result.VERSION
+    assert world.item_code(platform, world.first(merchant, platform, 2)) == Result.VERSION
+    assert world.item_code(platform, held_back) == Result.CONSENT_MISSING  # an update that was never sent makes no link
+    unlinked = MerchantUnlink(platform=platform.id, service=PAY)
+    again = world.first(merchant, platform, 3)
+    assert world.item_code(platform, again) == Result.OK  # under the consent that still holds
+    assert world.run(world.merchant_call(merchant, Kind.MERCHANT_UNLINK, unlinked)) == Result.OK
+    assert world.floor(merchant, platform) == 3
+    assert world.item_code(platform, again) == Result.VERSION
+    assert world.item_code(platform, dataclasses.replace(again, version=4)) == Result.CONSENT_SERIAL
+    assert world.item_code(platform, world.first(merchant, platform, 4)) == Result.OK
 
 
 def test_nobody_withdraws_another_platforms_link() -> None:

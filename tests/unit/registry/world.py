@@ -20,6 +20,7 @@ from onecode.proof.governance import (
     ValidatorLeaf,
 )
 from onecode.proof.leaves import KeyState, MerchantEntry, PlatformKey, PlatformLeaf, Role
+from onecode.registry import counters
 from onecode.registry.application import Application, BlockOutcome, TransactionResult
 from onecode.registry.genesis import Genesis
 from onecode.registry.results import Result
@@ -152,6 +153,9 @@ class World:
         found = self.state.merchant(merchant.id, self.time_ms)
         assert found is not None
         return found
+
+    def floor(self, merchant: Merchant, platform: Platform, service: str = PAY) -> int:
+        return counters.version_floor(self.state, merchant.id, platform.id, service)
 
     def leaf(self, platform: Platform) -> PlatformLeaf:
         found = self.state.platform(platform.id)
