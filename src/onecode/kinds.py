@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Any, Protocol, TypeAlias
 
 from onecode.errors import Malformed
-from onecode.wire import UINT_MAX, encode
+from onecode.wire import UINT_MAX, encode, head, utf8
 
 Path: TypeAlias = "str | tuple[Path, str | int]"  # where a value lies; made into text only for an error
 # controls; half a surrogate pair, which JSON can carry and UTF-8 cannot; and what would make a name look like another:
@@ -21,10 +21,12 @@ _FORBIDDEN = re.compile(
 
 
 class Kind(Protocol):
-    """What a field may hold: checks and converts between the CBOR value and the Python value."""
+    """What a field may hold: checks and converts between the CBOR value and the Python value. `put` appends the bytes
+    that `encode` gives for what `dump` gives."""
 
     def load(self, value: Any, path: Path) -> Any: ...
     def dump(self, value: Any) -> Any: ...
+    def put(self, value: Any, out: list[bytes]) -> None: ...
     def to_plain(self, value: Any) -> Any: ...
     def from_plain(self, value: Any, path: Path) -> Any: ...
     def describe(self) -> str: ...
@@ -56,6 +58,11 @@ class Uint:
     def dump(self, value: Any) -> Any:
         return value
 
+    def put(self, value: Any, out: list[bytes]) -> None:
+        if value < 0:
+            raise Malformed("wire.integer_range", "an integer is outside 0 to 2^64 - 1")
+        out.append(head(0x00, value))
+
     def to_plain(self, value: Any) -> Any:
         return value
 
@@ -75,6 +82,9 @@ class Bool:
 
     def dump(self, value: Any) -> Any:
         return value
+
+    def put(self, value: Any, out: list[bytes]) -> None:
+        out.append(b"\xf5" if value else b"\xf4")
 
     def to_plain(self, value: Any) -> Any:
         return value
@@ -100,6 +110,10 @@ class Bytes:
 
     def dump(self, value: Any) -> Any:
         return value
+
+    def put(self, value: Any, out: list[bytes]) -> None:
+        out.append(head(0x40, len(value)))
+        out.append(value)
 
     def to_plain(self, value: Any) -> Any:
         return value.hex()
@@ -134,6 +148,11 @@ class Text:
     def dump(self, value: Any) -> Any:
         return value
 
+    def put(self, value: Any, out: list[bytes]) -> None:
+        raw = utf8(value)
+        out.append(head(0x60, len(raw)))
+        out.append(raw)
+
     def to_plain(self, value: Any) -> Any:
         return value
 
@@ -160,6 +179,9 @@ class Choice:
 
     def dump(self, value: Any) -> Any:
         return int(value)
+
+    def put(self, value: Any, out: list[bytes]) -> None:
+        out.append(head(0x00, value))
 
     def to_plain(self, value: Any) -> Any:
         return value.name.lower().replace("_", "-")
@@ -195,6 +217,12 @@ class ListOf:
 
     def dump(self, value: Any) -> Any:
         return [self.item.dump(item) for item in value]
+
+    def put(self, value: Any, out: list[bytes]) -> None:
+        put = self.item.put
+        out.append(head(0x80, len(value)))
+        for item in value:
+            put(item, out)
 
     def to_plain(self, value: Any) -> Any:
         return [self.item.to_plain(item) for item in value]

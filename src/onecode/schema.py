@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from onecode.errors import Malformed
 from onecode.kinds import Bool, Bytes, Choice, Kind, ListOf, Path, Text, Uint, path_text, wrong
-from onecode.wire import FRAME_BYTES_MAX, decode, encode
+from onecode.wire import FRAME_BYTES_MAX, decode, head
 
 __all__ = [
     "REGISTERED",
@@ -38,6 +38,7 @@ EXTENSION_NUMBER_MIN = 64
 REGISTERED: dict[str, type[Any]] = {}  # every message by its class name, for docs/spec
 
 M = TypeVar("M")
+Own = TypeVar("Own", bound="Message")
 
 
 def _missing(path: Path) -> Malformed:
@@ -56,6 +57,9 @@ class Nested:
 
     def dump(self, value: Any) -> Any:
         return to_value(value)
+
+    def put(self, value: Any, out: list[bytes]) -> None:
+        put_message(value, out)
 
     def to_plain(self, value: Any) -> Any:
         return to_plain(value)
@@ -90,7 +94,7 @@ class Message:
     __slots__ = ()
     FIELDS: ClassVar[tuple[FieldSpec, ...]] = ()
     LOADERS: ClassVar[tuple[tuple[int, str, Callable[[Any, Path], Any], bool], ...]] = ()
-    DUMPERS: ClassVar[tuple[tuple[int, str, Callable[[Any], Any] | None], ...]] = ()
+    PUTTERS: ClassVar[tuple[tuple[bytes, str, Callable[[Any, list[bytes]], None]], ...]] = ()
     EXTENSIBLE: ClassVar[bool] = False
 
     def __init_subclass__(cls, extensible: bool = False, **kwargs: Any) -> None:
@@ -104,27 +108,43 @@ class Message:
             raise TypeError(f"{cls.__name__} uses a field number twice")
         cls.FIELDS = tuple(sorted(specs, key=lambda spec: spec.number))
         cls.LOADERS = tuple((spec.number, spec.name, spec.kind.load, spec.optional) for spec in cls.FIELDS)
-        cls.DUMPERS = tuple((spec.number, spec.name, _dumper(spec.kind)) for spec in cls.FIELDS)
+        cls.PUTTERS = tuple((head(0x00, spec.number), spec.name, spec.kind.put) for spec in cls.FIELDS)
         cls.EXTENSIBLE = extensible
         REGISTERED[cls.__name__] = cls
 
+    def having(self: Own, **fields: Any) -> Own:
+        """The message with other values of these fields: `dataclasses.replace` in a quarter of the time, unchecked."""
+        message = object.__new__(type(self))
+        object.__setattr__(message, "__dict__", {**self.__dict__, **fields})
+        return message
+
     def encoded(self) -> bytes:
         """The message's one CBOR encoding."""
-        return encode(to_value(self))
+        out: list[bytes] = []
+        put_message(self, out)
+        return b"".join(out)
 
 
-def _dumper(kind: Kind) -> Callable[[Any], Any] | None:
-    """The kind's `dump`; None where a value is its own CBOR value."""
-    return None if isinstance(kind, Uint | Bytes | Text | Bool) else kind.dump
+def put_message(message: Message, out: list[bytes]) -> None:
+    """Append the bytes of `encode(to_value(message))`, without making the map."""
+    values, begin, present = message.__dict__, len(out), 0
+    out.append(b"")
+    for number, name, put in message.PUTTERS:
+        value = values[name]
+        if value is not None:
+            present += 1
+            out.append(number)
+            put(value, out)
+    out[begin] = head(0xA0, present)
 
 
 def to_value(message: Message) -> dict[int, Any]:
     """The CBOR map of a message, field numbers as keys."""
     table: dict[int, Any] = {}
-    for number, name, dump in message.DUMPERS:
-        value = getattr(message, name)
+    for spec in message.FIELDS:
+        value = getattr(message, spec.name)
         if value is not None:
-            table[number] = value if dump is None else dump(value)
+            table[spec.number] = spec.kind.dump(value)
     return table
 
 

@@ -54,6 +54,8 @@ class Domain(StrEnum):
     REFUND = "onecode/refund/1"
     TRUST_FILE = "onecode/trust-file/1"
     CHECKPOINT = "onecode/checkpoint/1"
+    COUNTERSIGNATURE = "onecode/countersignature/1"
+    CEREMONY = "onecode/ceremony/1"
 
 
 def sha256(data: bytes) -> bytes:
@@ -61,7 +63,8 @@ def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
+    """The text's bytes; `Malformed` where it has none."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:  # half of a surrogate pair, as JSON can carry it
@@ -73,7 +76,7 @@ def frame(domain: Domain, chain_id: str, body: bytes) -> bytes:
 
     The domain holds no zero byte and the chain id carries its length, so two different triples never give one frame.
     """
-    chain = _utf8(chain_id)
+    chain = utf8(chain_id)
     if not 1 <= len(chain) <= CHAIN_ID_CHARS_MAX:
         raise Malformed("wire.chain_id", f"a chain id has 1 to {CHAIN_ID_CHARS_MAX} bytes", field="chain_id")
     return domain.value.encode("ascii") + b"\0" + bytes((len(chain),)) + chain + body
@@ -84,7 +87,8 @@ _SHORT_HEADS = [bytes((first,)) for first in range(256)]
 # --- the CBOR subset -------------------------------------------------------------------------------------------------
 
 
-def _head(major: int, number: int) -> bytes:
+def head(major: int, number: int) -> bytes:
+    """The head of a value; `major` is its first byte with the lower five bits zero, `number` its integer or length."""
     if number < 24:
         return _SHORT_HEADS[major | number]
     if number < 0x100:
@@ -101,28 +105,28 @@ def _head(major: int, number: int) -> bytes:
 def _put(value: Any, out: list[bytes], depth: int) -> None:
     kind = type(value)
     if kind is bytes:
-        out.append(_head(0x40, len(value)) + value)
+        out.append(head(0x40, len(value)) + value)
     elif kind is bool:
         out.append(b"\xf5" if value else b"\xf4")
     elif kind is str:
-        raw = _utf8(value)
-        out.append(_head(0x60, len(raw)) + raw)
+        raw = utf8(value)
+        out.append(head(0x60, len(raw)) + raw)
     elif isinstance(value, int):
         if value < 0:
             raise Malformed("wire.integer_range", "an integer is outside 0 to 2^64 - 1")
-        out.append(_head(0x00, value))
+        out.append(head(0x00, value))
     elif depth == 0:
         raise Malformed("wire.depth", f"values are nested deeper than {DEPTH_MAX} levels")
     elif kind is list or kind is tuple:
-        out.append(_head(0x80, len(value)))
+        out.append(head(0x80, len(value)))
         for item in value:
             _put(item, out, depth - 1)
     elif kind is dict:
         if not all(type(key) is int and key >= 0 for key in value):
             raise Malformed("wire.map_key", "map keys are unsigned integers")
-        out.append(_head(0xA0, len(value)))
+        out.append(head(0xA0, len(value)))
         for key in sorted(value):
-            out.append(_head(0x00, key))
+            out.append(head(0x00, key))
             _put(value[key], out, depth - 1)
     elif isinstance(value, str):
         _put(str(value), out, depth)

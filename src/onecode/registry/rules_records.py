@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from onecode.code.identity import merchant_id, recovery_hash
 from onecode.proof.leaves import LINKS_MAX, SERVICES_MAX, Link, LinkList, MerchantEntry, PlatformLeaf, ServiceEntry
 from onecode.registry import counters
@@ -136,7 +134,7 @@ def put_service(context: Context, merchant: bytes, entry: MerchantEntry, service
     """Write `entry` with `service` in its place, ascending by name."""
     others = [other for other in entry.services if other.service != service.service]
     services = tuple(sorted([*others, service], key=lambda one: one.service))
-    context.state.put_merchant(merchant, dataclasses.replace(entry, services=services))
+    context.state.put_merchant(merchant, entry.having(services=services))
 
 
 def end_link(context: Context, merchant: bytes, entry: MerchantEntry, service: ServiceEntry, link: Link) -> None:
