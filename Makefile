@@ -1,7 +1,7 @@
 # Onecode. Needs Python >= 3.11 with venv, make and git; everything else comes hash-locked into .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit process test-crash bench format docs lock cometbft clean
+.PHONY: help setup demo demo-network test lint types unit process test-crash test-network bench format docs lock cometbft clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Tests that start processes of their own run one after another; all others share the machine's cores.
-SERIAL := tests/integration tests/e2e
+SERIAL := tests/integration tests/e2e tests/network
 LOCKER := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
@@ -20,6 +20,9 @@ setup: $(DEV) ## Make .venv with everything for work on the project
 
 demo: $(RUNTIME) ## Start a local network and pay once
 	$(BIN)/onecode demo
+
+demo-network: $(RUNTIME) cometbft ## The story on four validators, one of which is killed and comes back
+	$(BIN)/onecode demo --validators 4
 
 test: lint types unit process ## All checks and tests
 
@@ -40,6 +43,9 @@ process: $(DEV) ## Tests that start real processes, one at a time
 
 test-crash: $(DEV) ## 50 kills of random processes under load instead of 10 (ONECODE_CRASH_SEED=n repeats a run)
 	ONECODE_CRASH_ROUNDS=$${ONECODE_CRASH_ROUNDS:-50} $(BIN)/python -m pytest -s tests/integration/test_kill.py
+
+test-network: $(DEV) ## Every fault on four validators under load, about 12 minutes; cutting cables needs root and `ip`
+	ONECODE_NETWORK=full $(BIN)/python -m pytest -s tests/network
 
 bench: $(RUNTIME) ## Measure on this machine: tables, and build/bench.json (docs/performance.md; more: BENCH=--full)
 	$(BIN)/python -m bench $(BENCH)

@@ -12,9 +12,9 @@ from typing import Any
 
 from integration.node_network import alive, wait_until
 from onecode.network.agreement import build_agreement, hand_over
-from onecode.network.local import NODE, LocalNetwork
+from onecode.network.local import LocalNetwork
 from onecode.network.merchant import CONSENT_MS, Merchant
-from onecode.network.plan import NetworkPlan
+from onecode.network.plan import NODE, NetworkPlan
 from onecode.network.processes import Child
 from onecode.network.setup import clock_ms
 from onecode.record.payment import SERVICE_PAY

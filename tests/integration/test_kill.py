@@ -36,8 +36,8 @@ from integration.kill_load import (
 )
 from integration.node_network import alive, wait_until
 from onecode.network.client import PlatformClient
-from onecode.network.local import NODE, default_plan
-from onecode.network.plan import NetworkPlan
+from onecode.network.local import default_plan
+from onecode.network.plan import NODE, NetworkPlan
 from onecode.proof.leaves import LinkList
 from onecode.registry.store import link_key
 from onecode.schema import parse

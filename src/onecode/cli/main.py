@@ -8,12 +8,19 @@ from typing import Any
 import click
 
 import onecode
-from onecode.cli import merchant_keys  # noqa: F401 # its commands join those of `merchant`
+from onecode.cli import (  # noqa: F401 # their commands join those of `merchant`, `network` and `platform`
+    merchant_keys,
+    network_governance,
+    network_running,
+    platform_operator,
+)
+from onecode.cli.audit import audit
 from onecode.cli.code import code
 from onecode.cli.console import EXIT_INTERRUPTED, EXIT_UNEXPECTED, Console, OnecodeGroup
 from onecode.cli.demo.command import demo
 from onecode.cli.inspect import inspect
 from onecode.cli.merchant import merchant
+from onecode.cli.network import network
 from onecode.cli.node import node
 from onecode.cli.platform import platform
 from onecode.cli.up import up
@@ -52,7 +59,7 @@ def cli() -> None:
 
 
 code.add_command(inspect)
-for command in (demo, up, code, merchant, platform, wallet, verify, node):
+for command in (demo, up, code, merchant, platform, wallet, verify, audit, node, network):
     cli.add_command(command)
 
 

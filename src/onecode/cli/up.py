@@ -1,4 +1,4 @@
-"""`onecode up`: keeps a network of two platforms running on this machine."""
+"""`onecode up`: keeps a network running on this machine: two platforms and a node, or validators of four platforms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onecode.cli.console import OnecodeCommand, console
+from onecode.errors import Misconfigured
 
 if TYPE_CHECKING:
     from onecode.network.local import LocalNetwork
@@ -24,13 +25,34 @@ WATCH_S = 0.5
     show_default=True,
     help="Directory of the network; what it holds goes on at the next start.",
 )
-def up(data: Path) -> None:
-    """Run a node and two platforms until ctrl-C. For one machine: its enclave and its money are SIMULATED."""
-    from onecode.network.local import LocalNetwork
+@click.option(
+    "--validators",
+    type=click.IntRange(min=1),
+    help="1, the default: a solo chain with two platforms. 4 or more: so many platforms, each with a CometBFT node.",
+)
+@click.option(
+    "--engine-binary",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="CometBFT for --validators; else bin/cometbft of this project, or the one on the path.",
+)
+def up(data: Path, validators: int | None, engine_binary: Path | None) -> None:
+    """Run a network until ctrl-C. For one machine: all keys of all organisations lie in its directory; its enclaves and
+    its money are SIMULATED."""
+    from onecode.network.local import LocalNetwork, default_plan, validators_plan
+    from onecode.network.plan import NetworkPlan
     from onecode.network.processes import end_on_signals
 
+    def plan() -> NetworkPlan:
+        return default_plan() if validators in (None, 1) else validators_plan(validators or 0, engine_binary)
+
     end_on_signals()
-    with LocalNetwork(data) as network:
+    with LocalNetwork(data, plan) as network:
+        if validators not in (None, len(network.plan.nodes)):
+            raise Misconfigured(
+                "network.validators_changed",
+                f"{data} holds a network of {len(network.plan.nodes)} validators: use another directory",
+                field="validators",
+            )
         network.start()
         plain = addresses(network)
         console().show(plain, _lines(plain))
@@ -65,6 +87,11 @@ def addresses(network: LocalNetwork) -> dict[str, Any]:
         "ready": True,
         "chain_id": network.plan.chain_id,
         "node": network.plan.node_url,
+        "nodes": [
+            {"name": node.slug, "operator": network.plan.operator(node).name, "url": node.url, "power": node.power}
+            for node in network.plan.nodes
+        ],
+        "engine": network.plan.engine,
         "platforms": platforms,
         "simulated": ["enclave evidence", "money", "independence of the members"],
         "governance_delay_ms": network.plan.governance_delay_ms,
@@ -72,7 +99,13 @@ def addresses(network: LocalNetwork) -> dict[str, Any]:
 
 
 def _lines(plain: dict[str, Any]) -> list[str]:
-    lines = [f"node      {plain['node']}   chain {plain['chain_id']} (solo: one organisation's word)"]
+    if plain["engine"] == "solo":
+        lines = [f"node      {plain['node']}   chain {plain['chain_id']} (solo: one organisation's word)"]
+    else:
+        lines = [
+            f"chain {plain['chain_id']}: {len(plain['nodes'])} validators, but on one machine, with all their keys",
+            *(f"node      {node['url']}   of {node['operator']}" for node in plain["nodes"]),
+        ]
     for platform in plain["platforms"]:
         lines += [
             f"{platform['name']}   {platform['url']}",

@@ -94,9 +94,9 @@ class KeyService:
 
         1. The nonce was given here and is used once, in time. 2. The request is for this key service. 3. The bound
         configuration is the one shown, for this chain, with bounds no wider than allowed here. 4. The bound header is
-        the one shown, verified by this service's own light client, and fresh. 5. The enclave policy that the enclave
-        saw is `policy`, which the caller has proven under a fresh header. 6. Evidence over exactly these bindings is
-        appraised under that policy and the operator's pins.
+        the one shown, verified by this service's own light client, and fresh; its node may be a little behind ours. 5.
+        The enclave policy that the enclave saw is `policy`, which the caller has proven under a fresh header. 6.
+        Evidence over exactly these bindings is appraised under that policy and the operator's pins.
         """
         bindings, terms = request.bindings, request.terms
         self._require_challenge(bindings.nonce, now_ms)  # 1
@@ -113,7 +113,7 @@ class KeyService:
             raise Untrusted("keys.terms", "the enclave's configuration is not allowed here", field="terms")
         if header_hash(request.header.header) != bindings.header_hash:  # 4
             raise Untrusted("keys.header", "the evidence binds another header than the one shown", field="header")
-        self.follower.verify_next(request.header, request.validators, now_ms)
+        self.follower.verify_recent(request.header, request.validators, now_ms)
         if sha256(policy) != bindings.policy_hash:  # 5
             raise Untrusted("keys.policy", "the enclave saw another enclave policy; try again at the newest header")
         data = report_data(self._chain_id, bindings)

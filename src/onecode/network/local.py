@@ -1,5 +1,6 @@
-"""A whole network on this machine, as real processes: one node with its enclave, and for each platform a server and a
-key service. Everything is SIMULATED that one machine cannot be: the enclave's evidence, the money, the independence.
+"""A whole network on this machine, as real processes: nodes with their engines and enclaves, and for each platform a
+server and a key service. Everything is SIMULATED that one machine cannot be: the enclave's evidence, the money, the
+independence. All keys of all organisations lie in one place: for development and demonstrations alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import onecode
 from onecode.enclave.measure import code_measurement
 from onecode.errors import Misconfigured, Unreachable
 from onecode.network import setup
@@ -24,22 +26,41 @@ from onecode.network.governance import (
     scheme_proposal,
     submit_proposal,
 )
-from onecode.network.plan import NetworkPlan, Places, PlatformPlan, plan_network, plan_platform, require_free, save_plan
-from onecode.network.processes import Child, stop_children
+from onecode.network.newest import believe
+from onecode.network.plan import (
+    SOLO,
+    NetworkPlan,
+    NodePlan,
+    Places,
+    PlatformPlan,
+    find_engine,
+    plan_network,
+    plan_platform,
+    require_free,
+    save_plan,
+)
+from onecode.network.processes import Child, kill_tree, node_processes, stop_children
 from onecode.network.wallets import WalletProfile
-from onecode.platform.genesis import TRUST_FILE
 from onecode.proof.governance import Proposal
 from onecode.proof.leaves import Role
-from onecode.proof.trust import verify_trust_file
-from onecode.query.follow import Follower
 from onecode.query.messages import HeaderView
 from onecode.schema import parse
 
 START_TIMEOUT_MS = 60_000
-LEASE_TIMEOUT_MS = 30_000
+LEASE_TIMEOUT_MS = 60_000
 POLL_S = 0.05
-NODE = "node"
 FIRST_PLATFORMS = (("alder", "Alder Pay"), ("birch", "Birch Pay"))
+VALIDATORS_MIN = 4  # fewer stop when one of them does
+MORE_PLATFORMS = (
+    ("cedar", "Cedar Pay"),
+    ("dogwood", "Dogwood Pay"),
+    ("elder", "Elder Pay"),
+    ("fir", "Fir Pay"),
+    ("ginkgo", "Ginkgo Pay"),
+    ("hazel", "Hazel Pay"),
+    ("ivy", "Ivy Pay"),
+    ("juniper", "Juniper Pay"),
+)
 GOVERNANCE_DELAY_MS = 5_000  # 1 h by default elsewhere; here all governance keys lie on one machine anyway
 
 
@@ -51,6 +72,30 @@ def default_plan(chain_id: str = "solo-onecode") -> NetworkPlan:
         governance_delay_ms=GOVERNANCE_DELAY_MS,
         heartbeat_ms=10_000,
         sandbox_opening_minor={"EUR": 100_000, "CNY": 1_000_000},
+    )
+
+
+def engine_directories() -> tuple[Path, ...]:
+    """Where `make cometbft` builds the engine."""
+    return (Path(onecode.__file__).absolute().parents[2] / "bin",)
+
+
+def validators_plan(validators: int, engine: Path | None = None, chain_id: str = "onecode-local") -> NetworkPlan:
+    """As many validators as platforms, each platform operating one. `engine`: CometBFT, else it is looked for."""
+    names = (*FIRST_PLATFORMS, *MORE_PLATFORMS)
+    if not VALIDATORS_MIN <= validators <= len(names):
+        raise Misconfigured(
+            "network.validators_number",
+            f"a network has 1 validator (solo) or {VALIDATORS_MIN} to {len(names)}, which go on without one of them",
+            field="validators",
+        )
+    return plan_network(
+        chain_id,
+        names[:validators],
+        governance_delay_ms=GOVERNANCE_DELAY_MS,
+        heartbeat_ms=10_000,
+        sandbox_opening_minor={"EUR": 100_000, "CNY": 1_000_000},
+        engine_binary=find_engine(engine, engine_directories()),
     )
 
 
@@ -75,13 +120,14 @@ class LocalNetwork:
     # --- start and stop
 
     def start(self) -> None:
-        """Start all processes and return when each is ready and the enclave has every platform's keys."""
-        require_free(self.plan.node_port, NODE)
-        view = setup.advance_chain(self.places, self.plan)
-        for platform in self.plan.platforms:
-            setup.write_trust_file(self.places, platform, view)
+        """Start all processes and return when each is ready and every enclave has every platform's keys."""
+        for node in self.plan.nodes:
+            require_free(node.api_port, node.process)
         try:
-            self._start(NODE, "onecode.node", setup.write_node_config(self.places, self.plan))
+            if self.plan.engine == SOLO:
+                self._begin_solo()
+            else:
+                self._begin_validators()
             for platform in self.plan.platforms:
                 self._start_platform(platform)
             self._wait_ready(list(self.children.values()))
@@ -92,13 +138,45 @@ class LocalNetwork:
             self.stop()
             raise
 
+    def _begin_solo(self) -> None:
+        view = setup.advance_chain(self.places, self.plan)
+        for platform in self.plan.platforms:
+            setup.write_trust_file(self.places, platform, view)
+        setup.write_enclave_config(self.places, self.plan, self.plan.nodes[0])
+        self._start_node(self.plan.nodes[0])
+
+    def _begin_validators(self) -> None:
+        """There is no header to trust before the validators run: they go first, their enclaves follow by themselves
+        once each platform's operator has believed a header and written its trust file."""
+        find_engine(Path(self.plan.engine_binary), ())
+        for node in self.plan.nodes:
+            (self.places.node_directory(node.slug) / setup.ENCLAVE_FILE).unlink(missing_ok=True)
+        self._wait_ready([self._start_node(node) for node in self.plan.nodes])
+        view = self._first_header()
+        for platform in self.plan.platforms:
+            believe(self.places, self.plan, platform, view, setup.clock_ms())
+            setup.write_trust_file(self.places, platform, view)
+        for node in self.plan.nodes:
+            setup.write_enclave_config(self.places, self.plan, node)
+
+    def _first_header(self) -> HeaderView:
+        """The newest header that proves a state, as soon as there is one."""
+        until_s = time.monotonic() + START_TIMEOUT_MS / 1000
+        while True:
+            self.require_running()
+            try:
+                return parse(HeaderView, self.node.newest_header(), path="header")
+            except Unreachable:
+                if time.monotonic() > until_s:
+                    raise
+            time.sleep(POLL_S)
+
     def stop(self) -> None:
-        """Stop what was started: servers first, the node last, so that nothing is cut off from it."""
-        node = self.children.pop(NODE, None)
+        """Stop what was started: servers first, the nodes last, so that nothing is cut off from them."""
+        nodes = [self.children.pop(node.process) for node in self.plan.nodes if node.process in self.children]
         stop_children(self.children.values())
         self.children.clear()
-        if node is not None:
-            stop_children([node])
+        stop_children(nodes)
 
     def require_running(self) -> None:
         """Raise `Unreachable` naming the first process that has ended by itself."""
@@ -107,10 +185,54 @@ class LocalNetwork:
             if code is not None:
                 raise Unreachable("network.process_gone", f"{child.name} ended with exit code {code}", field=child.name)
 
+    # --- single nodes, for tests of what happens without them
+
+    def running_nodes(self) -> list[NodePlan]:
+        """The nodes that were started and not stopped."""
+        return [node for node in self.plan.nodes if node.process in self.children]
+
+    def stop_node(self, slug: str) -> None:
+        """Ask all processes of one node to end; returns when they have."""
+        stop_children([self.children.pop(self.plan.node(slug).process)])
+
+    def kill_node(self, slug: str) -> None:
+        """kill -9 of all processes of one node; returns when they are gone."""
+        child = self.children.pop(self.plan.node(slug).process)
+        kill_tree(child.pid)
+        child.wait_stopped(time.monotonic() + START_TIMEOUT_MS / 1000)
+
+    def start_node(self, slug: str) -> None:
+        """Start a node that was stopped or killed; returns when it is ready, which is before it has caught up."""
+        node = self.plan.node(slug)
+        require_free(node.api_port, node.process)
+        self._wait_ready([self._start_node(node)])
+
+    def node_processes(self, slug: str) -> dict[str, int]:
+        """Process ids of a running node by what they are: supervisor, writer, engine, worker-0, enclave,
+        enclave-worker-0. What does not run now is left out."""
+        return node_processes(self.children[self.plan.node(slug).process].pid)
+
+    def wait_height(self, height: int, timeout_ms: int = START_TIMEOUT_MS) -> None:
+        """Return when each running node proves the state after this block."""
+        until_s = time.monotonic() + timeout_ms / 1000
+        for node in self.running_nodes():
+            while _proven_height(_status(node)) <= height:
+                self.require_running()
+                if time.monotonic() > until_s:
+                    raise Unreachable(
+                        "network.behind", f"{node.process} does not reach height {height}; see {self.places.logs}"
+                    )
+                time.sleep(POLL_S / 5)
+
+    # --- processes
+
     def _start(self, name: str, module: str, config: Path) -> Child:
         child = Child(name, module, config, self.places.logs / f"{name}.log")
         self.children[name] = child
         return child
+
+    def _start_node(self, node: NodePlan) -> Child:
+        return self._start(node.process, "onecode.node", setup.write_node_config(self.places, self.plan, node))
 
     def _start_platform(self, platform: PlatformPlan) -> list[Child]:
         server, service = setup.write_platform_configs(self.places, self.plan, platform)
@@ -125,32 +247,31 @@ class LocalNetwork:
             child.wait_ready(until_s)
 
     def wait_leased(self, platform: PlatformPlan, timeout_ms: int = LEASE_TIMEOUT_MS) -> None:
-        """Return when the node's enclave holds the platform's epoch keys, attested on chain."""
+        """Return when the enclave of each running node holds the platform's epoch keys, attested on chain."""
         wanted = setup.identity_of(platform).hex()
         until_s = time.monotonic() + timeout_ms / 1000
-        while True:
-            self.require_running()
-            if wanted in _leased(self._status()):
-                return
-            if time.monotonic() > until_s:
-                raise Unreachable(
-                    "network.no_lease",
-                    f"the enclave got no keys from {platform.name}; see {self.places.logs}",
-                    field=platform.slug,
-                )
-            time.sleep(POLL_S)
-
-    def _status(self) -> dict[str, object]:
-        try:
-            return self.node.status()
-        except Unreachable:
-            return {}
+        for node in self.running_nodes():
+            while wanted not in _leased(_status(node)):
+                self.require_running()
+                if time.monotonic() > until_s:
+                    raise Unreachable(
+                        "network.no_lease",
+                        f"the enclave of {node.process} got no keys from {platform.name}; see {self.places.logs}",
+                        field=platform.slug,
+                    )
+                time.sleep(POLL_S)
 
     # --- who talks to it
 
     @property
     def node(self) -> NodeClient:
-        return NodeClient(self.plan.node_url)
+        """The first node that runs."""
+        running = self.running_nodes()
+        return NodeClient(running[0].url if running else self.plan.node_url)
+
+    def client(self, slug: str) -> NodeClient:
+        """A node by its slug."""
+        return NodeClient(self.plan.node(slug).url)
 
     def operator(self, slug: str) -> PlatformClient:
         """The operator's client of a platform."""
@@ -170,8 +291,8 @@ class LocalNetwork:
             platform_name=platform.name,
             platform_root=platform.root,
             platform_url=platform.url,
-            node_urls=(self.plan.node_url,),
-            allow_solo=True,
+            node_urls=tuple(node.url for node in self.plan.nodes_of(slug)),
+            allow_solo=self.plan.allow_solo,
             header_age_ms_max=self.plan.header_age_ms_max,
         )
 
@@ -194,7 +315,8 @@ class LocalNetwork:
 
     def join(self, platform: PlatformPlan) -> None:
         """Start an admitted platform; returns when it is ready and the enclave has its keys."""
-        view = self._verified_newest()
+        view = parse(HeaderView, self.node.newest_header(), path="header")
+        believe(self.places, self.plan, self.plan.platforms[0], view, setup.clock_ms())
         setup.write_trust_file(self.places, platform, view)
         self.plan = self.plan.with_platform(platform)
         save_plan(self.places, self.plan)
@@ -232,15 +354,13 @@ class LocalNetwork:
         key = setup.load_role_key(self.places, platform, Role.GOVERNANCE)
         return Governor(setup.identity_of(platform), key)
 
-    def _verified_newest(self) -> HeaderView:
-        """The node's newest header, verified from the first platform's trust file: what the new one starts from."""
-        first = self.plan.platforms[0]
-        data = (self.places.platform(first.slug) / TRUST_FILE).read_bytes()
-        root, now_ms = bytes.fromhex(first.root), setup.clock_ms()
-        trust, _ = verify_trust_file(data, root, self.plan.chain_id, now_ms, allow_solo=True)
-        view = parse(HeaderView, self.node.newest_header(), path="header")
-        Follower(trust, self.plan.header_age_ms_max).verify_next(view.header, view.validators, now_ms)
-        return view
+
+def _status(node: NodePlan) -> dict[str, object]:
+    """The node's word about itself; nothing while it does not answer."""
+    try:
+        return NodeClient(node.url).status()
+    except Unreachable:
+        return {}
 
 
 def _leased(status: dict[str, object]) -> set[str]:
@@ -248,3 +368,9 @@ def _leased(status: dict[str, object]) -> set[str]:
     enclave = status.get("enclave")
     leases = enclave.get("leases") if isinstance(enclave, dict) else None
     return {str(lease.get("platform")) for lease in leases or () if isinstance(lease, dict)}
+
+
+def _proven_height(status: dict[str, object]) -> int:
+    """Height of the header that proves the newest state, 0 where there is none."""
+    height = status.get("height")
+    return height if isinstance(height, int) else 0

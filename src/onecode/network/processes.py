@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +129,67 @@ def stop_children(children: Iterable[Child], grace_ms: int = STOP_GRACE_MS) -> N
     until_s = time.monotonic() + grace_ms / 1000
     for child in listed:
         child.wait_stopped(until_s)
+
+
+def kill_tree(pid: int, timeout_ms: int = STOP_GRACE_MS) -> None:
+    """kill -9 of a process that was started here and of all that it has started; returns when they are gone."""
+    pids = [pid, *(child for child, _ in _descendants(pid))]
+    for one in pids:
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+    until_s = time.monotonic() + timeout_ms / 1000
+    while any(map(_runs, pids)):
+        if time.monotonic() > until_s:
+            raise Unreachable("network.not_killed", f"processes of {pid} do not end")
+        time.sleep(0.01)
+
+
+def node_processes(supervisor: int) -> dict[str, int]:
+    """The processes of a node by what they are, told from how they were started."""
+    found, workers, enclave_workers = {"supervisor": supervisor}, count(), count()
+    for pid, parent in _descendants(supervisor):
+        words = _command(pid)
+        if parent == found.get("enclave"):
+            found[f"enclave-worker-{next(enclave_workers)}"] = pid
+        elif "onecode.enclave" in words:
+            found["enclave"] = pid
+        elif "writer" in words:
+            found["writer"] = pid
+        elif "worker" in words:
+            found[f"worker-{next(workers)}"] = pid
+        elif parent == found.get("writer"):
+            found["engine"] = pid
+    return found
+
+
+def _descendants(pid: int) -> list[tuple[int, int]]:
+    """All processes that this one has started, and they in turn, each with its parent; parents first."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        fields = _stat(int(stat.parent.name))
+        if fields is not None:
+            parents[int(stat.parent.name)] = int(fields[1])
+    found = [(pid, 0)]
+    for one, _ in found:
+        found += sorted((child, parent) for child, parent in parents.items() if parent == one)
+    return found[1:]
+
+
+def _stat(pid: int) -> list[str] | None:
+    """State, parent and what follows in /proc; None for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _runs(pid: int) -> bool:
+    fields = _stat(pid)
+    return fields is not None and fields[0] != "Z"
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", errors="replace").split("\0")
+    except OSError:
+        return []

@@ -15,9 +15,11 @@ from onecode.enclave.core import Enclave, EnclaveSettings
 from onecode.enclave.frames import EvidenceRequest
 from onecode.errors import OnecodeError, Untrusted
 from onecode.proof.governance import EnclavePolicy
+from onecode.proof.header import header_hash
 from onecode.proof.leaves import KeyState, Role
 from onecode.registry.transactions import EnclaveAttest, parse_transaction
 from onecode.wire import SigningKey, sha256
+from vectors.proof_chain import make_header, signed_by, validator_set
 
 
 @pytest.fixture
@@ -168,16 +170,47 @@ def test_a_trusting_period_beyond_two_weeks_is_refused(world: World) -> None:
 
 
 def test_an_enclave_on_another_chain_gets_nothing(world: World) -> None:
-    """The host runs the enclave on a chain of its own validators with the same chain id."""
+    """The host feeds the enclave another header of a height that the key service has verified."""
     enclave, service = world.enclave(), world.key_service(world.a)
     update = world.header_update()
     enclave.accept_header(update, NOW_MS)
-    world.entry_changes = {"consent_serial": 9}
-    service.follower.verify_next(world.header(11), update.validators, NOW_MS)
     request = world.release_request(enclave, service, update)
+    world.entry_changes = {"consent_serial": 9}
+    for height in (update.header.header.height, update.header.header.height + 1):
+        service.follower.verify_next(world.header(height), update.validators, NOW_MS)
     with pytest.raises(Untrusted) as caught:
         service.appraise_request(request, world.policy.encoded(), NOW_MS)
-    assert caught.value.code == "header.not_higher"  # by hash, never by height alone
+    assert caught.value.code == "header.fork"  # by hash, never by height alone
+
+
+def test_an_enclave_on_a_chain_of_the_hosts_own_validators_gets_nothing(world: World) -> None:
+    """With the same chain id, above what the key service has verified and below it."""
+    members = validator_set([11, 12, 13, 14])
+    service = world.key_service(world.a)
+    enclave, update = world.enclave(), world.header_update()
+    enclave.accept_header(update, NOW_MS)
+    real = update.header.header
+    header = make_header(real.height, members, app_hash=real.app_hash, time_ns=real.time_ns)
+    signed = signed_by(header, [11, 12, 13, 14], [NOW_MS - 2_000] * 4)
+    honest = world.release_request(enclave, service, update)
+    bindings = dataclasses.replace(honest.bindings, header_hash=header_hash(header))
+    request = dataclasses.replace(honest, bindings=bindings, header=signed, validators=members)
+    for newer in (None, real.height + 1):
+        if newer is not None:
+            service.follower.verify_next(world.header(newer), update.validators, NOW_MS)
+        with pytest.raises(Untrusted) as caught:
+            service.appraise_request(request, world.policy.encoded(), NOW_MS)
+        assert caught.value.code == "header.not_enough_trust"
+
+
+def test_an_enclave_whose_node_is_a_little_behind_gets_its_keys(world: World) -> None:
+    enclave, service = world.enclave(), world.key_service(world.a)
+    update = world.header_update()
+    enclave.accept_header(update, NOW_MS)
+    request = world.release_request(enclave, service, update)
+    service.follower.verify_next(world.header(update.header.header.height + 1), update.validators, NOW_MS)
+    claims = service.appraise_request(request, world.policy.encoded(), NOW_MS)
+    assert claims.measurement == MEASUREMENT
 
 
 def test_a_grant_is_refused_unless_asked_and_signed_by_the_proven_key_service(world: World) -> None:

@@ -34,6 +34,8 @@ def play(stage: Stage) -> None:
             accepted = time.perf_counter()
             story.require(submitted.code == 0, f"the registry refused: {submitted.name}")
             step.note = f"accepted at height {submitted.height}; {NAMES[B]} was not asked"
+            if stage.distributed:
+                step.note += f"; every running node proves it {stage.settle('unlink'):,.0f} ms later"
         with story.step("Wallet B scans the same PNG and is refused, with a proof") as step:
             refusal = story.refusal(lambda: wallet.resolve(scanned), Declined, "platform.absent")
             refused_ms = (time.perf_counter() - accepted) * 1000

@@ -26,24 +26,27 @@ from onecode.wallet.pay import build_order
 from onecode.wallet.resolve import Resolution
 from onecode.wallet.sync import SyncWallet
 
-CHAIN_ID = "solo-demo"
+CHAIN_ID, CHAIN_ID_NETWORK = "solo-demo", "onecode-demo"
 CURRENCY, OPENING_MINOR = "CNY", 1_000_000
 GOVERNANCE_DELAY_MS = 1_500  # 1 h in production
 HEARTBEAT_MS = 500  # 10 s in production
-A, B, C = "alder", "birch", "cedar"
-NAMES = {A: "Alder Pay", B: "Birch Pay", C: "Cedar Pay"}
+A, B, C = "alder", "birch", "cedar"  # C joins later
+NAMES = {A: "Alder Pay", B: "Birch Pay", C: "Cedar Pay", "dogwood": "Dogwood Pay", "elder": "Elder Pay"}
+FOUNDERS, FOUNDERS_NETWORK = (A, B), (A, B, "dogwood", "elder")
 SHOP, CITY, COUNTRY, MCC = "Lanzhou Noodle House", "Shanghai", "CN", "5812"
 TILL_WAIT_MS = 5_000
 
 
-def demo_plan() -> NetworkPlan:
-    """Platforms A and B, delays shortened to seconds."""
+def demo_plan(engine: Path | None = None) -> NetworkPlan:
+    """Delays shortened to seconds. Platforms A and B on a solo chain, or with an engine four, with a validator each."""
+    founders = FOUNDERS if engine is None else FOUNDERS_NETWORK
     return plan_network(
-        CHAIN_ID,
-        [(A, NAMES[A]), (B, NAMES[B])],
+        CHAIN_ID if engine is None else CHAIN_ID_NETWORK,
+        [(slug, NAMES[slug]) for slug in founders],
         governance_delay_ms=GOVERNANCE_DELAY_MS,
         heartbeat_ms=HEARTBEAT_MS,
         sandbox_opening_minor={CURRENCY: OPENING_MINOR},
+        engine_binary=engine,
     )
 
 
@@ -83,6 +86,20 @@ class Stage:
     till_tokens: dict[str, str] = field(default_factory=dict)
     paid: list[Paid] = field(default_factory=list)
 
+    @property
+    def distributed(self) -> bool:
+        """Whether several organisations' validators decide."""
+        return len(self.network.plan.nodes) > 1
+
+    def settle(self, what: str) -> float:
+        """Wait until each running node proves what one of them proves now, in ms; measured where there are several."""
+        began = time.perf_counter()
+        if self.distributed:
+            heights = [int(self.network.client(node.slug).status()["height"]) for node in self.network.running_nodes()]
+            self.network.wait_height(max(heights) - 1)
+            self.story.measure(f"{what}: until every node proves it", (time.perf_counter() - began) * 1000)
+        return (time.perf_counter() - began) * 1000
+
     # --- the shop and its platforms
 
     def read_picture(self) -> bytes:
@@ -102,6 +119,7 @@ class Stage:
             with story.timed("publish: seal, send, decide, prove"):
                 published = operator.publish(self.shop.id.hex())
             story.require(published["state"] == "live", f"the record is {published['state']}")
+            self.settle("publish")
             step.note = f"consent by the shop's own key; record version {published['version']} is proven on chain"
             step.facts = {"platform": name, "version": published["version"]}
 
