@@ -12,15 +12,24 @@ import httpx
 from chain_world import CHAIN_ID, MERCHANT, NOW_MS, SERVICE, make_record
 from onecode.errors import Declined, OnecodeError, Unreachable, Untrusted
 from onecode.proof.governance import ENCLAVE_POLICY_KEY, EnclavePolicy, Measurement
-from onecode.proof.header import SignedHeader, validators_hash
+from onecode.proof.header import BlockId, CommitVote, SignedHeader, VoteFlag, validators_hash
 from onecode.proof.leaves import LinkList, PlatformStatus, Role, ServiceEntry, links_hash
 from onecode.proof.map import PathProof, Section, app_hash, key_hash
-from onecode.query.messages import Answer, NetworkView, Opened, ProvenMerchant, ProvenPlatform, Query, Result
+from onecode.query.messages import (
+    Answer,
+    HeaderView,
+    NetworkView,
+    Opened,
+    ProvenMerchant,
+    ProvenPlatform,
+    Query,
+    Result,
+)
 from onecode.record.envelope import sign_record
 from onecode.registry.map import prove, section_roots
 from onecode.wire import sha256
 from simulator.world import RETIRED_BUILD, RETIRED_KEY, Chain, HostileNode, Node
-from vectors.proof_chain import make_header, signed_by, validator_set
+from vectors.proof_chain import make_header, signed_by, validator_set, vote
 
 STALE_MS = NOW_MS - 40_000
 MEMBERS = validator_set([1, 2, 3, 4])
@@ -516,3 +525,114 @@ def answer_from_before_the_wallets_newest_header(chain: Chain) -> HostileNode:
         return dataclasses.replace(answer, height=chain.height - 1, header=old, validators=MEMBERS)
 
     return HostileNode(chain, alter=alter)
+
+
+# --- chains and votes of the node's own making ------------------------------------------------------------------------
+
+
+def forked_chain(chain: Chain, names: list[int | str], *, between: str) -> HostileNode:
+    """A chain that `names` make up beside the true one. between: what the node gives of the way there."""
+    members = validator_set(names)
+
+    def header(height: int) -> SignedHeader:
+        made = make_header(height, members, time_ns=(NOW_MS - 50_000 + 1000 * height) * 1_000_000, app_hash=bytes(32))
+        return signed_by(made, names, [NOW_MS - 2000] * len(names))
+
+    def view(node: HostileNode, honest: NetworkView) -> NetworkView:
+        return dataclasses.replace(honest, header=header(chain.height), validators=members)
+
+    def reply(node: HostileNode, request: httpx.Request) -> httpx.Response | None:
+        if between == "true" or not request.url.path.startswith("/v1/headers/"):
+            return None
+        if between == "none":
+            return httpx.Response(404, json={"title": "Declined", "status": 404, "code": "node.header_absent"})
+        height = int(request.url.path.rsplit("/", 1)[1])
+        return httpx.Response(200, content=HeaderView(header=header(height), validators=members).encoded())
+
+    return HostileNode(chain, view=view, reply=reply)
+
+
+@lie(Untrusted, "header.next_validators")
+def chain_forked_by_a_quarter_of_the_power(chain: Chain) -> HostileNode:
+    return forked_chain(chain, [1, "x", "y"], between="made up")
+
+
+@lie(Untrusted, "header.next_validators")
+def chain_forked_by_half_of_the_power(chain: Chain) -> HostileNode:
+    return forked_chain(chain, [1, 2, "x"], between="made up")
+
+
+@lie(Untrusted, "header.next_validators")
+def chain_forked_by_half_of_the_power_after_true_headers(chain: Chain) -> HostileNode:
+    return forked_chain(chain, [1, 2, "x"], between="true")
+
+
+@lie(Untrusted, "node.refused")
+def chain_forked_by_half_of_the_power_and_no_headers_between(chain: Chain) -> HostileNode:
+    return forked_chain(chain, [1, 2, "x"], between="none")
+
+
+def with_votes(chain: Chain, change: Callable[[SignedHeader], tuple[CommitVote, ...]]) -> HostileNode:
+    """Four validators, whose votes of 40 s ago are changed."""
+
+    def header() -> SignedHeader:
+        signed = chain.header(signed_ms=STALE_MS)
+        return dataclasses.replace(signed, commit=dataclasses.replace(signed.commit, votes=change(signed)))
+
+    return with_view_header(chain, header)
+
+
+def dated(signed: SignedHeader, name: int, **changes: Any) -> CommitVote:
+    """A vote of that validator, dated now; `changes` are to what it signs."""
+    return vote(signed.header, dataclasses.replace(signed.commit, **changes), name, NOW_MS * 1_000_000)
+
+
+@lie(Untrusted, "header.stale")
+def forged_fresh_votes_behind_an_old_quorum(chain: Chain) -> HostileNode:
+    def change(signed: SignedHeader) -> tuple[CommitVote, ...]:
+        return *signed.commit.votes[:3], dataclasses.replace(dated(signed, 4), signature=bytes(64))
+
+    return with_votes(chain, change)
+
+
+@lie(Untrusted, "header.signature")
+def forged_fresh_votes_before_an_old_quorum(chain: Chain) -> HostileNode:
+    def change(signed: SignedHeader) -> tuple[CommitVote, ...]:
+        return dataclasses.replace(dated(signed, 1), signature=bytes(64)), *signed.commit.votes[1:]
+
+    return with_votes(chain, change)
+
+
+@lie(Untrusted, "header.stale")
+def one_validator_dates_its_vote_anew(chain: Chain) -> HostileNode:
+    return with_votes(chain, lambda signed: (dated(signed, 1), *signed.commit.votes[1:]))
+
+
+@lie(Untrusted, "header.vote_address")
+def one_fresh_vote_at_three_places(chain: Chain) -> HostileNode:
+    return with_votes(chain, lambda signed: (*[dated(signed, 1)] * 3, signed.commit.votes[3]))
+
+
+@lie(Untrusted, "header.signature")
+def votes_for_nothing_counted_as_votes(chain: Chain) -> HostileNode:
+    nothing = BlockId(hash=b"", parts_total=0, parts_hash=b"")
+    return with_votes(chain, lambda signed: tuple(dated(signed, name, block_id=nothing) for name in (1, 2, 3, 4)))
+
+
+@lie(Untrusted, "header.power")
+def votes_marked_as_for_nothing(chain: Chain) -> HostileNode:
+    def change(signed: SignedHeader) -> tuple[CommitVote, ...]:
+        return tuple(dataclasses.replace(dated(signed, name), flag=VoteFlag.NIL) for name in (1, 2, 3, 4))
+
+    return with_votes(chain, change)
+
+
+@lie(Untrusted, "header.signature")
+def votes_of_another_round(chain: Chain) -> HostileNode:
+    return with_votes(chain, lambda signed: tuple(dated(signed, name, round=1) for name in (1, 2, 3, 4)))
+
+
+@lie(Untrusted, "header.signature")
+def votes_of_another_height(chain: Chain) -> HostileNode:
+    height = chain.height + 1
+    return with_votes(chain, lambda signed: tuple(dated(signed, name, height=height) for name in (1, 2, 3, 4)))

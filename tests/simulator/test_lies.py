@@ -272,7 +272,7 @@ def test_two_headers_of_one_height_are_kept_as_evidence(lab: Lab) -> None:
     with pytest.raises(Untrusted) as caught:
         wallet.resolve(wallet.read(STATIC))
     assert caught.value.code == "header.fork"
-    assert [path.name.split("-")[0] for path in (lab.directory / "evidence").iterdir()] == ["header"]
+    assert [path.name.split("-")[0] for path in (lab.directory / "evidence").iterdir()] == ["fork"]
 
 
 def test_what_is_no_answer_is_passed_over(lab: Lab) -> None:

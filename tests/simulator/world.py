@@ -19,7 +19,7 @@ from onecode.code.emv import build_payload
 from onecode.code.label import OrderTerms, StaticLabel, build_dynamic, build_static
 from onecode.code.tlv import DataObject, join_objects
 from onecode.enclave.frames import EnclaveQuery
-from onecode.errors import OnecodeError
+from onecode.errors import Declined, OnecodeError
 from onecode.proof.governance import ENCLAVE_POLICY_KEY, SchemeLeaf, scheme_key
 from onecode.proof.leaves import AliasLeaf, EnclaveLeaf, Role, alias_key, enclave_key
 from onecode.proof.map import Section
@@ -125,13 +125,19 @@ class Chain(World):
         proof = prove(self.store, Section.ENCLAVES, key)
         return ProvenEnclave(query_key=query_key, platform=platform, leaf=leaf, proof=proof)
 
-    def trust_file(self, header: Any = None, root: SigningKey | None = None, chain_id: str = CHAIN_ID) -> bytes:
+    def trust_file(
+        self,
+        header: Any = None,
+        root: SigningKey | None = None,
+        chain_id: str = CHAIN_ID,
+        issued_ms: int = NOW_MS,
+    ) -> bytes:
         body = TrustBody(
             chain_id=chain_id,
             header=header or self.trust_header,
             validators=MEMBERS,
             trusting_period_ms=14 * 86_400_000,
-            issued_ms=NOW_MS,
+            issued_ms=issued_ms,
         )
         anchor = self.a.key(Role.ANCHOR)
         certificate = certify_anchor(chain_id, root or self.a.root, anchor.public, NOW_MS + 86_400_000)
@@ -215,13 +221,16 @@ class Node:
     # --- over HTTP ----------------------------------------------------------------------------------------------------
 
     def handle(self, request: httpx.Request) -> httpx.Response:
-        self.asked += 1
         path = request.url.path
+        self.asked += not path.startswith("/v1/headers/") and "governance" not in path  # but for comparisons
         try:
             if path == "/v1/network":
                 return httpx.Response(200, content=self.network().encoded())
             if path.startswith("/v1/headers/"):
-                height = int(path.rsplit("/", 1)[1])
+                named = path.rsplit("/", 1)[1]
+                height = self.chain.height if named == "latest" else int(named)
+                if height > self.chain.height:
+                    raise Declined("node.header_absent", "this node has no header of that height", status=404)
                 view = HeaderView(header=self.chain.header(height), validators=MEMBERS)
                 return httpx.Response(200, content=view.encoded())
             if path.startswith("/v1/leaves/governance/"):
@@ -280,12 +289,15 @@ class PaymentPlatform:
     change: dict[str, Any] = dataclasses.field(default_factory=dict)
     sign_with: SigningKey | None = None
     lose_replies: int = 0
+    trust_file: bytes = b""
     device: bytes | None = None
     payments: dict[str, tuple[bytes, SignedReceipt]] = dataclasses.field(default_factory=dict)
     sent: int = 0
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
+        if path == "/v1/trust-file":
+            return httpx.Response(200, content=self.trust_file)
         if path.startswith("/v1/devices"):
             if path == "/v1/devices":
                 self.device = bytes.fromhex(json.loads(request.content)["device"])

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from onecode.proof.header import BlockId, Header, SignedHeader, ValidatorSet, VoteFlag, header_hash
+from onecode.proof.header import BlockId, CommitVote, Header, SignedHeader, ValidatorSet, VoteFlag, header_hash
 from onecode.schema import to_plain
 from vectors.proof_chain import (
     LATER,
@@ -20,6 +20,7 @@ from vectors.proof_chain import (
     replace_vote,
     signed_by,
     validator_set,
+    vote,
 )
 
 ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -234,4 +235,38 @@ def bad_commits() -> Iterator[tuple[str, Case]]:
     yield "absent-vote-counted", header_case("an absent validator's flag raised", "header.vote_incomplete", promoted)
 
 
-MAKERS = (good_headers, altered_fields, bad_headers, bad_validators, bad_commits)
+def bad_votes() -> Iterator[tuple[str, Case]]:
+    """Votes that make a header look decided or fresh: an old quorum is of 40 s ago, what is added is of now."""
+    old, late_ns = signed_by(NEXT, SIX, [NOW_MS - 40_000] * 6), NOW_MS * 1_000_000
+
+    def dated(place: int, **changes: Any) -> CommitVote:
+        return vote(NEXT, dataclasses.replace(old.commit, **changes), place, late_ns)
+
+    def with_votes(votes: dict[int, CommitVote]) -> SignedHeader:
+        places = tuple(votes.get(place, one) for place, one in enumerate(old.commit.votes))
+        return dataclasses.replace(old, commit=dataclasses.replace(old.commit, votes=places))
+
+    forged = dataclasses.replace(dated(5), signature=bytes(64))
+    yield (
+        "stale-forged-fresh-vote-behind",
+        header_case("a forged vote after enough", "header.stale", with_votes({5: forged})),
+    )
+    before = dataclasses.replace(dated(0), signature=bytes(64))
+    yield (
+        "stale-forged-fresh-vote-before",
+        header_case("a forged vote is read", "header.signature", with_votes({0: before})),
+    )
+    one = with_votes({0: dated(0)})
+    yield "stale-but-for-one-liar", header_case("one of five dates its vote anew", "header.stale", one)
+    two = with_votes({0: dated(0), 1: dated(1)})
+    yield "stale-but-for-two-liars", header_case("two of five date theirs anew", "header.stale", two)
+    nothing = BlockId(hash=b"", parts_total=0, parts_hash=b"")
+    nil = with_votes({place: dated(place, block_id=nothing) for place in SIX})
+    yield "votes-nil-flagged-as-votes", header_case("votes for nothing, counted", "header.signature", nil)
+    height = with_votes({place: dated(place, height=12) for place in SIX})
+    yield "votes-of-another-height", header_case("votes of the next height", "header.signature", height)
+    fewer = with_votes({place: dated(0) for place in SIX[:4]})
+    yield "votes-duplicated-fresh", header_case("one fresh vote at four places", "header.vote_address", fewer)
+
+
+MAKERS = (good_headers, altered_fields, bad_headers, bad_validators, bad_commits, bad_votes)

@@ -9,6 +9,7 @@ import click
 
 from onecode.cli.code import code_plain, foreign_plain, read_file
 from onecode.cli.console import OnecodeGroup, console, pairs
+from onecode.cli.trust import evidence, trust
 from onecode.code.currency import find_currency, format_amount, parse_amount_minor
 from onecode.errors import Malformed
 
@@ -27,6 +28,10 @@ _mode = click.option(
 @click.group(cls=OnecodeGroup)
 def wallet() -> None:
     """Scan, prove who gets the money, pay."""
+
+
+wallet.add_command(trust)
+wallet.add_command(evidence)
 
 
 @wallet.command()

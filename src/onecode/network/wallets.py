@@ -16,7 +16,11 @@ import httpx
 from onecode.errors import Misconfigured
 from onecode.network.client import PlatformClient
 from onecode.platform.files import save_private
+from onecode.wallet.client import clock_ms
 from onecode.wallet.config import WalletConfig
+from onecode.wallet.headers import TrustSettings
+from onecode.wallet.renewal import renew
+from onecode.wallet.store import WalletStore
 from onecode.wallet.sync import SyncWallet
 
 PROFILE_FILE, TRUST_FILE = "profile.json", "trust.cbor"
@@ -81,7 +85,7 @@ def direct() -> httpx.AsyncClient:
 def enroll_wallet(directory: Path, profile: WalletProfile) -> bytes:
     """A wallet in `directory`: fetches and verifies the trust file, enrols the device; returns the account's name."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    trust_file = PlatformClient(profile.platform_url).trust_file()
+    trust_file = fetch_trust(profile)
     with SyncWallet(profile.config(trust_file), directory, http=direct()) as wallet:
         account = wallet.enroll()
     save_private(directory / TRUST_FILE, trust_file, replace=True)
@@ -94,6 +98,19 @@ def profile_of(directory: Path) -> WalletProfile:
     if not (directory / PROFILE_FILE).exists():
         raise Misconfigured("wallet.directory", f"{directory} holds no wallet: enrol one first", field="directory")
     return load_profile(directory / PROFILE_FILE)
+
+
+def fetch_trust(profile: WalletProfile) -> bytes:
+    """The platform's newest trust file, unverified."""
+    return PlatformClient(profile.platform_url).trust_file()
+
+
+def renew_trust(directory: Path, trust_file: bytes, now_ms: Callable[[], int] = clock_ms) -> None:
+    """Begin from a newer trust file, also where the wallet's own header is past its period, or the chain forked."""
+    config = profile_of(directory).config(trust_file)
+    settings = TrustSettings(config.platform_root, config.chain_id, config.allow_solo, config.header_age_ms_max)
+    renew(WalletStore(directory), trust_file, settings, now_ms())
+    save_private(directory / TRUST_FILE, trust_file, replace=True)
 
 
 def open_wallet(

@@ -6,7 +6,7 @@ docs/spec/verification.md, "Header". All power is counted in exact integers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -26,6 +26,7 @@ from onecode.proof.header import (
 
 NANOS_PER_MILLI = 1_000_000
 DAY_MS = 86_400_000
+STRICT = (2, 3)
 BLOCK_PROTOCOL = 11
 
 
@@ -63,7 +64,8 @@ class Trust:
 
     state: the header to start from. trusting_period_ms: how long its validators can be held to their votes.
     clock_drift_ms: how far a header's time may lie ahead of ours. block_version, app_hash_bytes: the only ones
-    accepted; None accepts any (chains made for tests of the engine).
+    accepted; None accepts any (chains made for tests of the engine). skip: where heights are left out, more than this
+    part of the trusted power must have signed; `STRICT` makes such a step as hard to forge as the next height.
     """
 
     state: TrustedState
@@ -71,6 +73,7 @@ class Trust:
     clock_drift_ms: int = 5_000
     block_version: int | None = BLOCK_PROTOCOL
     app_hash_bytes: int | None = 32
+    skip: tuple[int, int] = (1, 3)
 
 
 def _require_distinct(validators: ValidatorSet) -> None:
@@ -110,6 +113,16 @@ class _Votes:
             raise Untrusted("header.signature", "a vote's signature does not hold", field=field)
         return vote.timestamp_ns
 
+    def signers(self) -> Iterator[bytes]:
+        """Keys whose vote for the block holds; the others are passed over."""
+        for index, vote in enumerate(self.signed.commit.votes):
+            if vote.flag is VoteFlag.COMMIT:
+                try:
+                    self._timestamp_ns(index, vote)
+                except Untrusted:
+                    continue
+                yield self.members[index].public_key
+
     def reach(self, powers: Sequence[int], power_total: int, numerator: int, denominator: int) -> bool:
         """Whether votes for the block have more than that fraction of the total; stops as soon as they do."""
         power = 0
@@ -131,12 +144,16 @@ class _Votes:
 
 
 def verify_commit(
-    signed: SignedHeader, hashed: bytes, validators: ValidatorSet, trusted: ValidatorSet | None = None
+    signed: SignedHeader,
+    hashed: bytes,
+    validators: ValidatorSet,
+    trusted: ValidatorSet | None = None,
+    skip: tuple[int, int] = (1, 3),
 ) -> VerifiedCommit:
     """Steps 8 to 11: `validators` decided the header whose hash is `hashed`.
 
     8. the commit is for this height and hash, and has one vote for each validator;  9. no validator stands twice;
-    10. with `trusted`: more than 1/3 of its power signed this commit;  11. more than 2/3 of that of `validators` did.
+    10. with `trusted`: more than `skip` of its power signed this commit;  11. more than 2/3 of `validators` did.
     Of the votes only those for the block are read (not absent, not nil), in the set's order, until there are enough;
     each of these must hold. Does NOT establish that `validators` are the chain's, nor that `hashed` is the header's.
     """
@@ -151,9 +168,12 @@ def verify_commit(
     votes = _Votes(signed, members)
     if trusted is not None:  # step 10: by key, since places differ between the sets
         known = {validator.public_key: validator.power for validator in trusted.validators}
-        if not votes.reach([known.get(member.public_key, 0) for member in members], sum(known.values()), 1, 3):
+        if not votes.reach([known.get(member.public_key, 0) for member in members], sum(known.values()), *skip):
+            part = "/".join(map(str, skip))
             raise Untrusted(
-                "header.not_enough_trust", "at most 1/3 of the trusted validators signed; verify a header between first"
+                "header.not_enough_trust",
+                f"at most {part} of the trusted power signed the header; verify a header between first",
+                field="commit.votes",
             )
     powers = [member.power for member in members]
     power_total = sum(powers)
@@ -161,6 +181,11 @@ def verify_commit(
         raise Untrusted("header.power", "at most 2/3 of the voting power signed the header", field="commit.votes")
     verified_power = sum(powers[index] for index in votes.held)
     return VerifiedCommit(verified_power, power_total, votes.median_ns() // NANOS_PER_MILLI)
+
+
+def find_signers(signed: SignedHeader, validators: ValidatorSet) -> tuple[bytes, ...]:
+    """Keys of all `validators` of a verified header whose votes in its commit hold, also of those nobody needed."""
+    return tuple(_Votes(signed, validators.validators).signers())
 
 
 def _require_successor(header: Header, trust: Trust, now_ms: int) -> None:
@@ -194,7 +219,8 @@ def verify_header(
     5. the height is above the trusted one's;
     6. its time is later than the trusted one's, and not ahead of `now_ms` by the clock drift or more;
     7. `validators` are those of its hash, and for the next height those that the trusted header announced;
-    8. to 11. the commit holds (`verify_commit`); where heights lie between, more than 1/3 of the trusted power signed.
+    8. to 11. the commit holds (`verify_commit`); where heights lie between, more than `trust.skip` (1/3) of the
+    trusted power signed.
 
     The trusted header itself passes with its own commit alone (steps 5, 6 and 10 fall away): so it gets a `signed_ms`.
     `header.not_enough_trust` alone means that a header between may help. Does NOT check how old the header is
@@ -218,7 +244,8 @@ def verify_header(
     if validators_hash(validators) != header.validators_hash:  # step 7
         raise Untrusted("header.validators", "the validators are not those of the header", field="validators")
     skips = not same and header.height != state.header.height + 1
-    commit = verify_commit(signed, hashed, validators, state.validators if skips else None)  # steps 8 to 11
+    trusted = state.validators if skips else None
+    commit = verify_commit(signed, hashed, validators, trusted, trust.skip)  # steps 8 to 11
     return VerifiedHeader(header, hashed, validators, commit.signed_ms)
 
 

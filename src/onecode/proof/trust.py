@@ -57,6 +57,17 @@ def certify_anchor(chain_id: str, root: SigningKey, anchor: bytes, anchor_not_af
     )
 
 
+def verify_anchor(chain_id: str, given: AnchorCertificate | TrustFile, at_ms: int) -> None:
+    """That the root certified the anchor key, for at most 90 days, and that this had not ended at `at_ms`.
+
+    Does NOT check whose the root is.
+    """
+    certified = _certified(given.anchor, given.anchor_not_after_ms)
+    verify_signature(given.root, given.certificate, Domain.TRUST_FILE, chain_id, certified, field="certificate")
+    if not at_ms < given.anchor_not_after_ms <= at_ms + ANCHOR_MS_MAX:
+        raise Untrusted("trust.anchor_expired", "the anchor key's certificate has ended or is too long", field="anchor")
+
+
 def sign_trust_file(body: TrustBody, certificate: AnchorCertificate, anchor: SigningKey) -> TrustFile:
     """A trust file signed by the anchor key that `certificate` is for."""
     raw = body.encoded()
@@ -87,11 +98,12 @@ def verify_trust_file(
     if body.chain_id != chain_id:  # 2
         raise Untrusted("trust.chain", "the trust file is for another chain", field="chain_id")
     if chain_id.startswith(SOLO_PREFIX) and not allow_solo:
-        raise Untrusted("trust.solo", "a solo chain is one organisation's word; allow it explicitly", field="chain_id")
-    certified = _certified(file.anchor, file.anchor_not_after_ms)  # 3
-    verify_signature(file.root, file.certificate, Domain.TRUST_FILE, chain_id, certified, field="certificate")
-    if not now_ms < file.anchor_not_after_ms <= now_ms + ANCHOR_MS_MAX:
-        raise Untrusted("trust.anchor_expired", "the anchor key's certificate has ended or is too long", field="anchor")
+        raise Untrusted(
+            "trust.solo",
+            "a solo chain is one organisation's word: allow it with --allow-solo, or `allow_solo` in a configuration",
+            field="chain_id",
+        )
+    verify_anchor(chain_id, file, now_ms)  # 3
     verify_signature(file.anchor, file.signature, Domain.TRUST_FILE, chain_id, file.body, field="signature")  # 4
     if body.trusting_period_ms > TRUSTING_PERIOD_MS_MAX:
         raise Untrusted(

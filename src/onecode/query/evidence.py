@@ -1,7 +1,8 @@
-"""A payment's evidence: why its money went where it went, checked by anybody, offline, against a checkpoint of theirs.
+"""A payment's evidence: why its money went where it went, checked by anybody, offline, against what they trust.
 
-The checkpoint is a header that the checker trusts (from a trust file under a root that the checker pins). The file
-itself is believed in nothing. Steps and codes: docs/spec/verification.md, "Evidence".
+That is the header of a trust file under a root that the checker pins, or, years later, a platform's checkpoint that the
+checker names by its hash. The file itself is believed in nothing. Steps and codes: docs/spec/verification.md,
+"Evidence".
 """
 
 from __future__ import annotations
@@ -13,6 +14,14 @@ from onecode.code.identity import prefix_of
 from onecode.code.order import VerifiedOrder, verify_order
 from onecode.code.reading import Code, parse_code
 from onecode.errors import Malformed, Untrusted
+from onecode.proof.checkpoint import (
+    CheckpointPlace,
+    VerifiedCheckpoint,
+    verify_checkpoint,
+    verify_header_in_checkpoint,
+    verify_named,
+    verify_receipt_in_checkpoint,
+)
 from onecode.proof.header import Header, header_hash, validators_hash
 from onecode.proof.leaves import Link, PlatformLeaf, Role
 from onecode.proof.light import Trust, VerifiedHeader, verify_commit, verify_header
@@ -41,8 +50,8 @@ class Superseded(Message):
 
 
 class EvidenceFile(Message):
-    """Everything that shows one payment. `trace`: the headers after the view's, up to the checkpoint, where that is
-    the later one; empty where the checkpoint is earlier, or the same."""
+    """Everything that shows one payment. `trace`: the headers after the view's, up to that of a trust file that is
+    later; empty where the trust file is earlier, or of the same header. `place`: in the platform's checkpoint."""
 
     format: int = item(1, Uint(255))
     chain_id: str = item(2, Text(50))
@@ -53,13 +62,22 @@ class EvidenceFile(Message):
     superseded: Superseded | None = item(7, Nested(Superseded), default=None)
     partner_receipt: bytes | None = item(8, Bytes(1, 4096), default=None)  # encoded SignedReceipt of the partner
     trace: tuple[Header, ...] = item(9, ListOf(Nested(Header), TRACE_HEADERS_MAX))
+    place: CheckpointPlace | None = item(10, Nested(CheckpointPlace), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCheckpoint:
+    """The checkpoint that a checker believes, by its hash, for the chain with this id."""
+
+    chain_id: str
+    hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedEvidence:
     """What a file of evidence establishes. record: that was live when the platform took the payment; receipt: that the
     platform signed then; partner: the word of the record's platform, where that is another. is_solo: the chain is one
-    organisation's word, and so is all of this."""
+    organisation's word, and so is all of this. checkpoint: in which header and receipt stand, where one was named."""
 
     header: VerifiedHeader
     record: VerifiedRecord
@@ -68,6 +86,7 @@ class VerifiedEvidence:
     partner: Receipt | None
     order: VerifiedOrder | None
     is_solo: bool
+    checkpoint: VerifiedCheckpoint | None = None
 
 
 def parse_evidence(data: bytes) -> EvidenceFile:
@@ -78,11 +97,12 @@ def parse_evidence(data: bytes) -> EvidenceFile:
     return file
 
 
-def verify_evidence(file: EvidenceFile, trust: Trust, now_ms: int) -> VerifiedEvidence:
+def verify_evidence(file: EvidenceFile, trust: Trust | NamedCheckpoint, now_ms: int) -> VerifiedEvidence:
     """That the payment went where the chain and the record said at that time.
 
-    1. The file is of the checkpoint's chain. 2. Its header is the checkpoint, or follows from it by the validators'
-    votes, or the checkpoint's header commits to it through the trace; its own commit holds. 3. Roots, platforms,
+    1. The file is of the chain that is trusted. 2. Its header is that of the trust, or follows from it by the
+    validators' votes, or the trust's header commits to it through the trace, or the named checkpoint does, through the
+    checkpoint in the file; its own commit holds. 3. Roots, platforms,
     merchant and links are proven under it, the merchant not frozen (answer, steps 13 to 18). 4. The platform that
     signed the receipt is active, and the key is a receipt key of it. 5. The receipt is for exactly the request. 6. It
     was signed when the header was fresh, and names that header. 7. The record's platform is active, its link live and
@@ -90,11 +110,17 @@ def verify_evidence(file: EvidenceFile, trust: Trust, now_ms: int) -> VerifiedEv
     within its validity window (answer, steps 22 to 24). 9. The request names the link's version and commitment; or the
     version before, whose record is given, is what the request's commitment commits to, and says the same. 10. The
     order fits the record's terms, and fee and total are theirs. 11. A dynamic code was signed by an order key of the
-    merchant, for this order. 12. The partner's receipt, where there is one, is for the same payment.
+    merchant, for this order. 12. The partner's receipt, where there is one, is for the same payment. 13. Under a named
+    checkpoint: the checkpoint is that of the receipt's platform and commits to exactly this signed receipt.
+    With a named checkpoint `now_ms` is not used: no key of that time has to be good today.
     Does NOT check that the money moved, what became of the payment later (void, refund), nor that the record was that
     of the payer's choice.
     """
-    header, view = _verify_header(file, trust, now_ms)  # 1, 2
+    checkpoint = None
+    if isinstance(trust, NamedCheckpoint):
+        header, view, checkpoint = _verify_header_named(file, trust)  # 1, 2
+    else:
+        header, view = _verify_header(file, trust, now_ms)  # 1, 2
     request = parse(PaymentRequest, file.request, path="evidence.request")
     verify_roots(view.roots, header.header.app_hash)  # before anything is proven under the roots
     platforms = verify_platforms(view.platforms, view.roots, {})
@@ -127,31 +153,72 @@ def verify_evidence(file: EvidenceFile, trust: Trust, now_ms: int) -> VerifiedEv
         raise Untrusted("evidence.total", "fee or total are not those of the record's terms", field="receipt")
     order = _verify_code(file, request, record, receipt)  # 11
     partner = _verify_partner(file, platforms[link.platform], receipt)  # 12
+    if checkpoint is not None:  # 13
+        _require_counted(file, checkpoint, receipt)
     is_solo = file.chain_id.startswith(SOLO_PREFIX)
-    return VerifiedEvidence(header, record, request, receipt, partner, order, is_solo)
+    return VerifiedEvidence(header, record, request, receipt, partner, order, is_solo, checkpoint)
 
 
 def _verify_header(file: EvidenceFile, trust: Trust, now_ms: int) -> tuple[VerifiedHeader, MemberView]:
-    """Steps 1 and 2."""
-    checkpoint = trust.state
-    view = parse(MemberView, file.view, size_max=EVIDENCE_BYTES_MAX, path="evidence.view")
+    """Steps 1 and 2, from a trust file's header."""
+    trusted = trust.state
+    view = _view_of(file, trusted.header.chain_id)  # 1
     header = view.header.header
-    if not file.chain_id == header.chain_id == checkpoint.header.chain_id:  # 1
-        raise Untrusted("evidence.chain", "the evidence is of another chain than the checkpoint", field="chain_id")
-    if header.height >= checkpoint.header.height:  # 2
+    if header.height >= trusted.header.height:  # 2
         return verify_header(view.header, view.validators, trust, now_ms), view
     expected = header_hash(header)
     for index, later in enumerate(file.trace):
         if later.height != header.height + 1 + index or later.last_block_id.hash != expected:
             raise Untrusted("evidence.trace", "a header of the trace does not follow", field=f"trace[{index}]")
         expected = header_hash(later)
-    if not file.trace or expected != checkpoint.header_hash:
-        raise Untrusted("evidence.trace_end", "the trace does not end at the checkpoint", field="trace")
+    if not file.trace or expected != trusted.header_hash:
+        raise Untrusted("evidence.trace_end", "the trace does not end at the header of the trust file", field="trace")
+    return _verify_own_commit(view), view
+
+
+def _view_of(file: EvidenceFile, chain_id: str) -> MemberView:
+    """Step 1."""
+    view = parse(MemberView, file.view, size_max=EVIDENCE_BYTES_MAX, path="evidence.view")
+    if not file.chain_id == view.header.header.chain_id == chain_id:
+        raise Untrusted("evidence.chain", "the evidence is of another chain than what is trusted", field="chain_id")
+    return view
+
+
+def _verify_header_named(
+    file: EvidenceFile, named: NamedCheckpoint
+) -> tuple[VerifiedHeader, MemberView, VerifiedCheckpoint]:
+    """Steps 1 and 2, from a checkpoint that the checker names."""
+    view = _view_of(file, named.chain_id)  # 1
+    if file.place is None:  # 2
+        raise Untrusted(
+            "evidence.no_checkpoint",
+            "the evidence names no checkpoint: its platform adds one when the payment's period is over",
+            field="place",
+        )
+    checkpoint = verify_checkpoint(file.place.checkpoint, named.chain_id)
+    verify_named(checkpoint, file.place.later, named.hash)
+    verify_header_in_checkpoint(view.header.header, checkpoint.body, file.place.header_aunts)
+    return _verify_own_commit(view), view, checkpoint
+
+
+def _verify_own_commit(view: MemberView) -> VerifiedHeader:
+    """The header with the votes of its own validators: it is established by other means, these give its time."""
+    header = view.header.header
     if validators_hash(view.validators) != header.validators_hash:
         raise Untrusted("evidence.validators", "the validators are not those of the header", field="view.validators")
     hashed = header_hash(header)
     commit = verify_commit(view.header, hashed, view.validators)
-    return VerifiedHeader(header, hashed, view.validators, commit.signed_ms), view
+    return VerifiedHeader(header, hashed, view.validators, commit.signed_ms)
+
+
+def _require_counted(file: EvidenceFile, checkpoint: VerifiedCheckpoint, receipt: Receipt) -> None:
+    """Step 13."""
+    if checkpoint.body.platform != receipt.platform or file.place is None:
+        raise Untrusted(
+            "evidence.checkpoint_platform", "the checkpoint is of another platform than the receipt", field="place"
+        )
+    place = file.place
+    verify_receipt_in_checkpoint(file.receipt, checkpoint.body, place.receipt_index, place.receipt_aunts)
 
 
 def _verify_receipt(file: EvidenceFile, platforms: dict[bytes, PlatformLeaf], header: VerifiedHeader) -> Receipt:

@@ -13,7 +13,9 @@ class WalletConfig:
     key, pinned; platform_url: its API. node_urls: the own platform's node first. trust_file: encoded TrustFile, where
     trust begins. partners: further platforms whose records are accepted, in order of preference. allow_solo: accept a
     chain of one validator. timeout_ms: of one request. header_age_ms_max: how old the chain's word may be.
-    payment_attempts: sendings of one payment in one call; retry_pause_ms: before the second, doubled at each further.
+    witness_urls: nodes of other organisations that headers are compared with; empty: the other ones of `node_urls`.
+    witness_interval_ms: how often at most. payment_attempts: sendings of one payment in one call; retry_pause_ms:
+    before the second, doubled at each further.
     """
 
     chain_id: str
@@ -26,5 +28,7 @@ class WalletConfig:
     allow_solo: bool = False
     timeout_ms: int = 5_000
     header_age_ms_max: int = 30_000
+    witness_urls: tuple[str, ...] = ()
+    witness_interval_ms: int = 60_000
     payment_attempts: int = 4
     retry_pause_ms: int = 250

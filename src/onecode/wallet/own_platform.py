@@ -50,6 +50,10 @@ class OwnPlatform:
         """The path that the platform sees, and that is signed."""
         return httpx.URL(self._config.platform_url.rstrip("/") + path).raw_path.decode("ascii")
 
+    async def fetch_trust_file(self) -> bytes:
+        """The platform's newest trust file, unverified."""
+        return await self._send("GET", "/v1/trust-file", b"", {})
+
     async def enroll(self) -> bytes:
         """Enrol the device by its own signature; returns the account's name, which a sandbox funds with simulated
         money."""

@@ -1,4 +1,4 @@
-"""A wallet's directory: device key, credential, newest header, payments, evidence of lies."""
+"""A wallet's directory: device key, credential, headers, payments, evidence of lies."""
 
 from __future__ import annotations
 
@@ -7,14 +7,34 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from onecode.errors import Misconfigured
-from onecode.schema import parse
+from onecode.errors import Malformed, Misconfigured
+from onecode.proof.governance import ValidatorsLeaf
+from onecode.proof.leaves import TIME_MS
+from onecode.query.messages import HeaderView
+from onecode.schema import Message, Nested, Text, Uint, item, parse
 from onecode.wallet.headers import SavedHeader
 from onecode.wire import SigningKey
 
 _DEVICE, _CREDENTIAL, _HEADER = "device.key", "credential.cbor", "header.cbor"
+_COMPARED, _STOPPED = "compared.cbor", "stopped.cbor"
 _PAYMENTS, _EVIDENCE = "payments.jsonl", "evidence"
 EVIDENCE_FILES_MAX = 100
+
+
+class ComparedHeader(Message):
+    """The newest header that a node of another organisation confirmed, when, and who runs the validators."""
+
+    view: HeaderView = item(1, Nested(HeaderView))
+    compared_ms: int = item(2, TIME_MS)
+    named: ValidatorsLeaf | None = item(3, Nested(ValidatorsLeaf), default=None)
+
+
+class Stop(Message):
+    """Why this wallet believes nothing any more until its trust is renewed: a fork, and the file that shows it."""
+
+    evidence: str = item(1, Text(200))
+    height: int = item(2, Uint((1 << 63) - 1))
+    noticed_ms: int = item(3, TIME_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,28 @@ class WalletStore:
     def save_header(self, header: SavedHeader) -> None:
         self._save(_HEADER, header.encoded())
 
+    def load_compared(self) -> ComparedHeader | None:
+        """The newest header that another organisation confirmed, if any."""
+        raw = self._load(_COMPARED)
+        return parse(ComparedHeader, raw, path=_COMPARED) if raw is not None else None
+
+    def save_compared(self, compared: ComparedHeader) -> None:
+        self._save(_COMPARED, compared.encoded())
+
+    def load_stop(self) -> Stop | None:
+        """The fork that this wallet saw, until its trust is renewed."""
+        raw = self._load(_STOPPED)
+        return parse(Stop, raw, path=_STOPPED) if raw is not None else None
+
+    def save_stop(self, stop: Stop) -> None:
+        self._save(_STOPPED, stop.encoded())
+
+    def begin_again(self, header: SavedHeader) -> None:
+        """Trust was renewed: from this header on."""
+        self.save_header(header)
+        for name in (_COMPARED, _STOPPED):
+            (self.directory / name).unlink(missing_ok=True)
+
     def save_payment(self, payment: KeptPayment) -> None:
         """Append one line, durable before this returns: the intent before it is sent, the receipt after it came."""
         row = {"idempotency_key": payment.idempotency_key, "request": payment.request.hex()}
@@ -106,9 +148,20 @@ class WalletStore:
                 found[kept.idempotency_key] = kept
         return list(found.values())
 
-    def keep_evidence(self, name: str, data: bytes) -> None:
-        """Keep bytes that prove a lie; the first hundred files, then no more."""
+    def keep_evidence(self, name: str, data: bytes, *, whatever: bool = False) -> None:
+        """Keep bytes that prove a lie: a hundred files, and `whatever` there is those that halt the wallet."""
         directory = self.directory / _EVIDENCE
         directory.mkdir(exist_ok=True, mode=0o700)
-        if len(list(directory.iterdir())) < EVIDENCE_FILES_MAX:
+        if whatever or len(list(directory.iterdir())) < EVIDENCE_FILES_MAX:
             self._save(f"{_EVIDENCE}/{name}", data)
+
+    def list_evidence(self) -> list[Path]:
+        """The files of evidence, oldest name first."""
+        return sorted(path for path in (self.directory / _EVIDENCE).glob("*.cbor") if path.is_file())
+
+    def load_evidence(self, name: str) -> bytes:
+        """One file of evidence by its name."""
+        for path in self.list_evidence():
+            if path.name == name:
+                return path.read_bytes()
+        raise Malformed("wallet.evidence", "there is no such file of evidence: list them first", field="name")

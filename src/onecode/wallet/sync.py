@@ -13,8 +13,9 @@ from onecode.code.reading import Code, ForeignCode
 from onecode.query.messages import MatchMode
 from onecode.query.verify import VerifiedRecord
 from onecode.record.receipt import Order
-from onecode.wallet.client import Failure, Scan, Wallet, clock_ms
+from onecode.wallet.client import Scan, Wallet, clock_ms
 from onecode.wallet.config import WalletConfig
+from onecode.wallet.nodes import Failure
 from onecode.wallet.pay import VerifiedReceipt
 from onecode.wallet.refunds import VerifiedRefund
 from onecode.wallet.resolve import Resolution
@@ -58,9 +59,18 @@ class SyncWallet:
         """Nodes that were passed over, and why."""
         return self._wallet.failures
 
+    @property
+    def witness_failures(self) -> list[Failure]:
+        """Nodes that headers could not be compared with, and why."""
+        return self._wallet.witness_failures
+
     def renew_trust(self, trust_file: bytes) -> None:
         """See `Wallet.renew_trust`."""
         self._wallet.renew_trust(trust_file)
+
+    def fetch_trust(self) -> None:
+        """See `Wallet.fetch_trust`."""
+        self._runner.run(self._wallet.fetch_trust())
 
     def enroll(self) -> bytes:
         """See `Wallet.enroll`."""

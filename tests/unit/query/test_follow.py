@@ -87,3 +87,35 @@ def test_a_forged_header_of_the_newest_height_is_no_fork(world: World) -> None:
     with pytest.raises(Untrusted) as other:
         follower.verify_next(world.header(10, chain_id="onecode-other"), MEMBERS, NOW_MS)
     assert other.value.code == "header.chain_id"
+
+
+def test_another_nodes_header_may_lie_a_little_below_the_newest(world: World) -> None:
+    follower = Follower(world.anchor)
+    nine, ten, twelve = world.header(9), world.header(10), world.header(12)
+    follower.verify_next(twelve, MEMBERS, NOW_MS)
+    assert follower.verify_recent(nine, MEMBERS, NOW_MS).header.height == 9  # from where the follower began
+    follower = Follower(world.anchor)
+    follower.verify_next(nine, MEMBERS, NOW_MS)
+    follower.verify_next(twelve, MEMBERS, NOW_MS)
+    assert follower.verify_recent(ten, MEMBERS, NOW_MS).header.height == 10
+    assert follower.newest is not None and follower.newest.header.height == 12
+    with pytest.raises(Untrusted) as caught:
+        follower.verify_next(ten, MEMBERS, NOW_MS)
+    assert caught.value.code == "header.not_higher"
+
+
+def test_a_recent_header_is_fresh_signed_and_no_fork(world: World) -> None:
+    follower = Follower(world.anchor)
+    for height in (9, 11):
+        follower.verify_next(world.header(height), MEMBERS, NOW_MS)
+    ten = world.header(10)
+    forged = dataclasses.replace(ten, header=dataclasses.replace(ten.header, app_hash=bytes(32)))
+    world.entry_changes = {"consent_serial": 1}
+    for header, now_ms, code in (
+        (forged, NOW_MS, "header.commit_block"),
+        (ten, NOW_MS + 31_000, "header.stale"),
+        (world.header(9), NOW_MS, "header.fork"),
+    ):
+        with pytest.raises(Untrusted) as caught:
+            follower.verify_recent(header, MEMBERS, now_ms)
+        assert caught.value.code == code
