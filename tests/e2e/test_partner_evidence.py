@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from integration.edited_network import EditedNetwork
 from onecode.cli.main import cli
 from onecode.cli.up import addresses
 from onecode.code.identity import parse_merchant_text
@@ -38,13 +39,16 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalNet
     def plan() -> Any:
         return plan_network(
             "solo-partner",
-            [("alder", "Alder Pay"), ("birch", "Birch Pay")],
+            [("alder", "Alder Pay"), ("birch", "Birch Pay"), ("cedar", "Cedar Pay")],
             governance_delay_ms=500,
             heartbeat_ms=1_000,
             sandbox_opening_minor={"CNY": 100_000},
         )
 
-    with LocalNetwork(tmp_path_factory.mktemp("partner"), plan) as running:
+    def short_days(options: dict[str, Any]) -> None:
+        options |= {"checkpoint_period_ms": 1_000, "checkpoint_retry_ms": 100}
+
+    with EditedNetwork(tmp_path_factory.mktemp("partner"), plan, {"platform.json": short_days}) as running:
         running.start()
         yield running, addresses(running)
 
@@ -77,7 +81,7 @@ def test_a_partners_record_is_paid_refunded_and_its_evidence_checked(
     network: tuple[LocalNetwork, dict[str, Any]], tmp_path: Path
 ) -> None:
     running, reached = network
-    alder, birch = reached["platforms"]
+    alder, birch, _ = reached["platforms"]
     shop = parse_merchant_text(sign_shop(tmp_path, birch, running.identity("alder")), "ocs")
     wallet = tmp_path / "wallet"
     command("wallet", "enroll", wallet, "--profile", alder["wallet_profile"])
@@ -125,11 +129,30 @@ def test_a_partners_record_is_paid_refunded_and_its_evidence_checked(
     wait_for(lambda: running.node.status()["height"] > height + 1)
     late.write_bytes(running.operator("alder").trust_file())
     assert command(*check, late, exit_code=3)["code"] == "evidence.trace_end"
-    assert command(*export, "--checkpoint", late)["headers"] > 0
+    assert command(*export, "--trust", late)["headers"] > 0
     assert command(*check, late)["payment_id"] == receipt.payment_id
     assert command(*check, early)["payment_id"] == receipt.payment_id
+    # ... and from a checkpoint that two others have countersigned, which the checker keeps
+    kept = tmp_path / "kept.checkpoint"
+    listing = ("platform", "checkpoints", "--config", alder["config"], "--from")
+
+    def countersigned() -> int | None:
+        serial = command(*export)["checkpoint"]
+        return serial if serial and command(*listing, serial)["checkpoints"][0]["complete"] else None
+
+    serial = wait_for(countersigned)
+    command(*listing, serial, "--out", kept)
+    named = ("verify", "evidence", tmp_path / "checkpoint.evidence", "--allow-solo", "--checkpoint", kept)
+    command(*export[:4], named[2], *export[5:])
+    roots = [one.root for one in running.plan.platforms]
+    said = command(*named, *(word for one in roots for word in ("--root", one)))
+    assert (said["payment_id"], said["checkpoint_serial"]) == (receipt.payment_id, serial)
+    command(*export, "--trust", late)
+
     running.stop()  # offline
     assert command(*check, late)["payment_id"] == receipt.payment_id
+    assert command(*named)["payment_id"] == receipt.payment_id
+    assert command(*named[:4], "--checkpoint", "ab" * 32, exit_code=3)["code"] == "checkpoint.named"
 
     # what a checker does not believe
     assert command("verify", "evidence", file, "--root", root, "--trust", late, exit_code=3)["code"] == "trust.solo"
@@ -155,7 +178,7 @@ def payment_at(running: LocalNetwork, merchant: str, directory: Path) -> str:
         return str(connection.execute(query, {"merchant": merchant}).scalars().first())
 
 
-def wait_for(action: Any, seconds: float = 10.0) -> Any:
+def wait_for(action: Any, seconds: float = 60.0) -> Any:
     """What `action` gives once it gives something."""
     import time
 

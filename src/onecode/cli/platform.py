@@ -18,13 +18,14 @@ from onecode.errors import Malformed, Misconfigured
 
 if TYPE_CHECKING:
     from onecode.network.client import PlatformClient
+    from onecode.query.evidence import EvidenceFile
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path)
 TOKEN_VARIABLE = "ONECODE_OPERATOR_TOKEN"  # noqa: S105 # the variable's name, not a token
 
 
-def _reached(command: F) -> F:
+def reached(command: F) -> F:
     """The options that say which platform, and prove that its operator asks."""
     for option in (
         click.option("--config", type=_FILE, help="The platform's configuration file: has address and token."),
@@ -35,7 +36,8 @@ def _reached(command: F) -> F:
     return command
 
 
-def _client(config: Path | None, url: str | None, token: str | None) -> PlatformClient:
+def operator_client(config: Path | None, url: str | None, token: str | None) -> PlatformClient:
+    """A client of the platform that the options name."""
     from onecode.network.client import PlatformClient
     from onecode.platform.config import load_config
 
@@ -65,20 +67,20 @@ def platform() -> None:
 @platform.command()
 @click.argument("file", type=_FILE)
 @click.option("--handed", type=_FILE, help="What `onecode merchant consent --json` printed; else all is in FILE.")
-@_reached
+@reached
 def sign(file: Path, handed: Path | None, config: Path | None, url: str | None, token: str | None) -> None:
     """Sign a merchant up: FILE holds the record's data as JSON."""
     from onecode.network.agreement import build_agreement
 
     agreement = build_agreement(_object(file), _object(handed) if handed else {}, now_ms())
-    answer = _client(config, url, token).sign(agreement)
+    answer = operator_client(config, url, token).sign(agreement)
     console().show(answer, _standing(answer))
 
 
 @platform.command()
 @click.argument("merchant", required=False)
 @click.option("--from", "file", type=_FILE, help="Many at once: CSV with a header line, or JSON lines, one a merchant.")
-@_reached
+@reached
 def publish(merchant: str | None, file: Path | None, config: Path | None, url: str | None, token: str | None) -> None:
     """Publish the record of MERCHANT (id as text or hex), or its next version; with --from sign and publish many.
 
@@ -86,7 +88,7 @@ def publish(merchant: str | None, file: Path | None, config: Path | None, url: s
     """
     if (merchant is None) == (file is None):
         raise Malformed("cli.publish", "name one merchant, or a file of many by --from", field="merchant")
-    client = _client(config, url, token)
+    client = operator_client(config, url, token)
     if file is not None:
         publish_many(file, client)
     elif merchant is not None:
@@ -96,31 +98,31 @@ def publish(merchant: str | None, file: Path | None, config: Path | None, url: s
 
 @platform.command()
 @click.argument("merchant")
-@_reached
+@reached
 def withdraw(merchant: str, config: Path | None, url: str | None, token: str | None) -> None:
     """Withdraw the record of MERCHANT: no more payments from now on."""
-    answer = _client(config, url, token).withdraw(merchant_hex(merchant))
+    answer = operator_client(config, url, token).withdraw(merchant_hex(merchant))
     console().show(answer, _standing(answer))
 
 
 @platform.command()
 @click.argument("file", type=_FILE)
-@_reached
+@reached
 def alias_bind(file: Path, config: Path | None, url: str | None, token: str | None) -> None:
     """Bind an old label to a merchant: FILE is what `onecode merchant consent --alias --json` printed."""
     from onecode.network.agreement import alias_body
 
     merchant, body = alias_body(_object(file))
-    answer = _client(config, url, token).bind_alias(merchant, body)
+    answer = operator_client(config, url, token).bind_alias(merchant, body)
     console().show(answer, pairs(*((name, answer.get(name)) for name in ("merchant_text", "guid", "values", "state"))))
 
 
 @platform.command()
 @click.argument("merchant")
-@_reached
+@reached
 def aliases(merchant: str, config: Path | None, url: str | None, token: str | None) -> None:
     """List the labels of other schemes that were bound to MERCHANT here, and whether they still are."""
-    rows = _client(config, url, token).aliases(merchant_hex(merchant))
+    rows = operator_client(config, url, token).aliases(merchant_hex(merchant))
     lines = [
         f"{row['guid']}  {' '.join(row['values'])}  {row['state']}{'' if row['bound'] else ', not bound'}"
         for row in rows
@@ -129,10 +131,10 @@ def aliases(merchant: str, config: Path | None, url: str | None, token: str | No
 
 
 @platform.command()
-@_reached
+@reached
 def merchants(config: Path | None, url: str | None, token: str | None) -> None:
     """List merchants with the state of their records."""
-    rows = _client(config, url, token).merchants()
+    rows = operator_client(config, url, token).merchants()
     lines = [f"{row['merchant_text']}  {row['state']:<11} {row['agreement']['display_name']}" for row in rows]
     console().show({"merchants": rows}, lines or ["no merchants yet"])
 
@@ -140,7 +142,7 @@ def merchants(config: Path | None, url: str | None, token: str | None) -> None:
 @platform.command()
 @click.option("--retire", "last", type=click.IntRange(min=1), help="End this epoch and older ones.")
 @click.option("--show", is_flag=True, help="Only list the epochs.")
-@_reached
+@reached
 def rotate_epoch(last: int | None, show: bool, config: Path | None, url: str | None, token: str | None) -> None:
     """Make a new epoch key; records are sealed under it once the enclaves have had the time to get it.
 
@@ -149,7 +151,7 @@ def rotate_epoch(last: int | None, show: bool, config: Path | None, url: str | N
     """
     from onecode.cli.epochs import retire, show_epochs
 
-    client = _client(config, url, token)
+    client = operator_client(config, url, token)
     if last is not None:
         retire(client, last)
     else:
@@ -157,10 +159,10 @@ def rotate_epoch(last: int | None, show: bool, config: Path | None, url: str | N
 
 
 @platform.command()
-@_reached
+@reached
 def books(config: Path | None, url: str | None, token: str | None) -> None:
     """Show the trial balance; debits and credits of each currency are equal."""
-    answer = _client(config, url, token).books()
+    answer = operator_client(config, url, token).books()
     rows = [f"{row['kind']:<9} {row['owner'] or '-':<64} {_money(row, 'balance_minor')}" for row in answer["balances"]]
     totals = [f"{'sum':<9} {row['currency']:<64} {_money(row, 'total_minor')}" for row in answer["totals"]]
     console().show(answer, [*rows, *totals] or ["nothing is booked yet"])
@@ -172,7 +174,7 @@ def books(config: Path | None, url: str | None, token: str | None) -> None:
 @click.option("--tip-minor", type=click.IntRange(min=0), default=0, help="Of the tip, in minor units.")
 @click.option("--reason", help="What the payer is told.")
 @click.option("--key", help="Idempotency key: the same again after a lost answer; a random one otherwise.")
-@_reached
+@reached
 def refund(
     payment: str,
     amount_minor: int,
@@ -187,7 +189,7 @@ def refund(
     import secrets
 
     body = {"amount_minor": amount_minor, "tip_minor": tip_minor} | ({"reason": reason} if reason else {})
-    answer = _client(config, url, token).refund(payment, key or secrets.token_hex(16), body)
+    answer = operator_client(config, url, token).refund(payment, key or secrets.token_hex(16), body)
     rows = [(name, answer.get(name)) for name in ("refund_id", "payment_id", "reason")]
     rows += [(name.removesuffix("_minor"), _money(answer, name)) for name in ("total_minor", "refunded_minor")]
     console().show(answer, pairs(*rows))
@@ -196,36 +198,55 @@ def refund(
 @platform.command()
 @click.argument("payment")
 @click.option("--out", type=_FILE, required=True, help="Where the file is written.")
-@click.option("--checkpoint", type=_FILE, help="A later trust file: the headers up to it are added.")
+@click.option("--until", type=click.IntRange(min=1), help="A later checkpoint's serial: the way up to it is added.")
+@click.option("--trust", "trust_file", type=_FILE, help="A later trust file: the headers up to it are added.")
 @click.option("--node", help="Node to fetch those headers from; else that of --config.")
-@_reached
+@reached
 def evidence(
     payment: str,
     out: Path,
-    checkpoint: Path | None,
+    until: int | None,
+    trust_file: Path | None,
     node: str | None,
     config: Path | None,
     url: str | None,
     token: str | None,
 ) -> None:
-    """Write the evidence of PAYMENT into one file, for `onecode verify evidence`."""
+    """Write the evidence of PAYMENT into one file, for `onecode verify evidence`: with its place in the platform's
+    checkpoint, as soon as there is one."""
     from onecode.cli.code import write_file
-    from onecode.cli.verify import checkpoint_height
+    from onecode.cli.verify import trust_file_height
     from onecode.network.client import NodeClient
     from onecode.network.evidence import add_trace
     from onecode.platform.config import load_config
     from onecode.query.evidence import parse_evidence
 
-    file = parse_evidence(_client(config, url, token).evidence(payment))
-    if checkpoint is not None:
+    file = parse_evidence(operator_client(config, url, token).evidence(payment, until))
+    if trust_file is not None:
         if node is None and config is None:
             raise Misconfigured("cli.node_missing", "give --node, or --config of the platform", field="node")
         node_url = node if node is not None or config is None else load_config(config).node_url
-        file = add_trace(NodeClient(str(node_url)), file, checkpoint_height(read_file(checkpoint)))
+        file = add_trace(NodeClient(str(node_url)), file, trust_file_height(read_file(trust_file)))
     raw = file.encoded()
     write_file(out, raw)
     plain = {"payment_id": payment, "file": str(out), "bytes": len(raw), "headers": len(file.trace)}
+    plain |= _place(file)
     console().show(plain, pairs(*plain.items()))
+
+
+def _place(file: EvidenceFile) -> dict[str, Any]:
+    """In which checkpoint the payment stands; nothing while its period is not over."""
+    from onecode.proof.checkpoint import checkpoint_hash, parse_body
+
+    if file.place is None:
+        return {"checkpoint": None}
+    raw = file.place.checkpoint.body
+    last = (raw, *file.place.later)[-1]
+    return {
+        "checkpoint": parse_body(raw).serial,
+        "countersigned": len(file.place.checkpoint.countersignatures),
+        "up_to": checkpoint_hash(file.chain_id, last).hex(),
+    }
 
 
 def _standing(answer: dict[str, Any]) -> list[str]:

@@ -127,7 +127,8 @@ class OperatorApi:
     def evidence(self, call: Call) -> Response:
         """What shows why a payment went where it went: one file, or with `Accept: application/json` its parts."""
         payment_id = call.parameters["payment"]
-        file = build_evidence(self._platform, payment_id)
+        until = call.integer("checkpoint", 0) if "checkpoint" in call.parameters else None
+        file = build_evidence(self._platform, payment_id, until)
         if CBOR in call.headers.get("accept", ""):
             return Response(file.encoded(), media_type=CBOR)
         parts = {name: getattr(file, name).hex() for name in ("request", "view", "signed_record", "receipt")}

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from onecode.code.identity import prefix_of
 from onecode.platform.api_aliases import AliasApi
+from onecode.platform.api_checkpoints import CheckpointApi
 from onecode.platform.api_operator import OperatorApi
 from onecode.platform.api_partners import PartnerApi
 from onecode.platform.api_payers import PayerApi
@@ -22,7 +23,8 @@ from onecode.platform.connections import Bounded
 from onecode.platform.context import Platform
 from onecode.platform.http import Call, answer_http_error, endpoint
 from onecode.platform.notices import NoticeSender
-from onecode.platform.operations import OPERATIONS, Operation, Who
+from onecode.platform.operation import Operation, Who
+from onecode.platform.operations import OPERATIONS
 from onecode.platform.outbox import Sender
 from onecode.platform.tills import Announcer
 
@@ -40,6 +42,7 @@ class PlatformApp:
             AliasApi(platform, sender, prefix),
             TillApi(platform, self._announcer, prefix),
             PartnerApi(platform),
+            CheckpointApi(platform),
         )
 
     def starlette(self) -> Any:

@@ -16,7 +16,7 @@ from onecode.platform.books import Account, AccountKind, Parts, Transfer, revers
 from onecode.platform.context import Platform
 from onecode.platform.ledger import journal_transfers, post_journal
 from onecode.platform.records import Accepted
-from onecode.platform.schema import Delivery, Event, Evidence, Payment, SendState, Webhook
+from onecode.platform.schema import Delivery, Event, Evidence, Payment, ReceiptRow, SendState, Webhook
 from onecode.record.receipt import (
     Order,
     PaymentRequest,
@@ -156,6 +156,7 @@ def book(
             superseded=accepted.superseded.encoded() if accepted.superseded is not None else None,
         )
     )
+    note_receipt(session, payment_id, signed, accepted.verified.state.header.header.height)
     if receipt.record_platform == platform.id:
         announce_payment(session, payment_id, payer_platform, receipt)
     return PaymentAnswer(payment_id, receipt.state, receipt, signed, None, True)
@@ -172,9 +173,16 @@ def change_state(
     receipt = dataclasses.replace(answer_of(row, chain_id, is_new=False).receipt, state=state, time_ms=now_ms)
     row.state, row.refusal = int(state), refusal
     row.receipt = sign_receipt(chain_id, receipt, platform.keys.receipt).encoded()
+    note_receipt(session, row.payment_id, row.receipt)
     if row.record_platform == platform.id:
         announce_payment(session, row.payment_id, row.payer_platform, receipt)
     return answer_of(row, chain_id, is_new=True)
+
+
+def note_receipt(session: Session, payment_id: str, signed: bytes, height: int | None = None) -> None:
+    """Count a receipt or refund, in the caller's transaction: the checkpoint of the period commits to it. signed: its
+    encoded signed form; height: of the header under which the payment was accepted."""
+    session.add(ReceiptRow(payment_id=payment_id, hash=sha256(signed), height=height))
 
 
 def paid_parts(row: Payment) -> Parts:

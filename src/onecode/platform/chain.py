@@ -24,6 +24,7 @@ from onecode.query.messages import PROTOCOL, ClearQuery, HeaderView, LeafView, M
 from onecode.query.requests import MEMBER_HEADER, member_header
 from onecode.query.verify import VerifiedState, find_query_key, verify_platforms, verify_state
 from onecode.registry.counters import FloorLeaf, NonceLeaf, floor_key, nonce_key
+from onecode.registry.narrowing import NARROWING_HEADER, Narrowing, parse_narrowing
 from onecode.schema import Message, parse
 from onecode.wire import SigningKey
 
@@ -40,12 +41,14 @@ class MerchantView:
     """What the chain says of one merchant and service, verified under a fresh header.
 
     raw: the node's answer, as evidence. state: None where it is proven that there is nothing; `absence` says what.
+    narrowing: the node's word on what the next block, which is decided, but not proven yet, takes away.
     """
 
     raw: bytes
     header: VerifiedHeader
     state: VerifiedState | None
     absence: Declined | None
+    narrowing: Narrowing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,7 @@ class Chain:
         )
 
         def read() -> MerchantView:
-            raw = self._get(path, member=True)
+            raw, headers = self._get_with_headers(path, member=True)
             view = self._parsed(MemberView, raw)
             header = self._follow(view.header, view.validators)
             verify_roots(view.roots, header.header.app_hash)
@@ -181,7 +184,7 @@ class Chain:
                 if absence.code not in ("merchant.absent", "service.absent"):
                     raise
                 return MerchantView(raw, header, None, absence)
-            return MerchantView(raw, header, state, None)
+            return MerchantView(raw, header, state, None, _narrowing(headers, header))
 
         return self._proven(read)
 
@@ -260,12 +263,16 @@ class Chain:
     # --- HTTP
 
     def _get(self, path: str, *, member: bool = False) -> bytes:
+        return self._get_with_headers(path, member=member)[0]
+
+    def _get_with_headers(self, path: str, *, member: bool) -> tuple[bytes, httpx.Headers]:
         headers = {}
         if member:
             headers[MEMBER_HEADER] = member_header(
                 self.chain_id, self._platform, self._key, "GET", path, b"", self._clock_ms()
             )
-        return self._accepted(self._send("GET", path, headers=headers))
+        response = self._send("GET", path, headers=headers)
+        return self._accepted(response), response.headers
 
     @staticmethod
     def _accepted(response: httpx.Response) -> bytes:
@@ -308,3 +315,15 @@ class Chain:
             return self._client.request(method, path, **options)
         except httpx.HTTPError as error:
             raise Unreachable("chain.node", f"the platform's node does not answer: {type(error).__name__}") from error
+
+
+def _narrowing(headers: httpx.Headers, header: VerifiedHeader) -> Narrowing | None:
+    """What the node says of a decided block; None where it says nothing, or where the proof has reached the block."""
+    given = headers.get(NARROWING_HEADER)
+    if given is None:
+        return None
+    try:
+        narrowing = parse_narrowing(given)
+    except Malformed as error:
+        raise Unreachable("chain.answer", f"the platform's node answers what does not parse: {error}") from error
+    return narrowing if narrowing.height >= header.header.height else None  # the header of h proves what h - 1 did

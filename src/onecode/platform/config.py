@@ -47,6 +47,7 @@ class PlatformConfig:
     long_poll_ms_max: int = field(default=20_000, metadata={"range": (0, 20_000)})
     body_bytes_max: int = field(default=64 * 1024, metadata={"range": (1_024, 1 << 20)})
     connections_max: int = field(default=1_000, metadata={"range": (1, 100_000)})
+    other_node_urls: tuple[str, ...] = ()
     outbox_retry_ms: int = field(default=1_000, metadata={"range": (10, 600_000)})
     transaction_valid_ms: int = field(default=15 * 60_000, metadata={"range": (1_000, 3_600_000)})
     credential_ms: int = field(default=24 * 3_600_000, metadata={"range": (1_000, 24 * 3_600_000)})
@@ -56,6 +57,7 @@ class PlatformConfig:
     partner_timeout_ms: int = field(default=10_000, metadata={"range": (100, 120_000)})
     partner_retry_ms: int = field(default=1_000, metadata={"range": (10, 600_000)})
     partner_pending_ms: int = field(default=120_000, metadata={"range": (1_000, 3_600_000)})
+    partner_private_addresses: bool = False
     clearing_minor_max: int = field(default=100_000_000, metadata={"range": (0, AMOUNT_MINOR_MAX)})
     rotation_grace_ms: int = field(default=2 * 3_600_000, metadata={"range": (0, 24 * 3_600_000)})
     epoch_lead_ms: int = field(default=35 * 60_000, metadata={"range": (0, 24 * 3_600_000)})
@@ -63,6 +65,10 @@ class PlatformConfig:
     webhook_timeout_ms: int = field(default=10_000, metadata={"range": (100, 60_000)})
     webhook_retry_ms: int = field(default=5_000, metadata={"range": (10, 3_600_000)})
     webhook_attempts_max: int = field(default=12, metadata={"range": (1, 100)})
+    countersigners: tuple[bytes, ...] = field(default=(), metadata={"bytes": 20})
+    checkpoint_period_ms: int = field(default=24 * 3_600_000, metadata={"range": (1_000, 24 * 3_600_000)})
+    checkpoint_retry_ms: int = field(default=5_000, metadata={"range": (10, 600_000)})
+    trust_output_file: Path | None = None
     stream_ms_max: int = field(default=600_000, metadata={"range": (100, 24 * 3_600_000)})
     streams_max: int = field(default=200, metadata={"range": (0, 100_000)})
     header_bytes_max: int = field(default=16 * 1024, metadata={"range": (4_096, 1 << 20)})
@@ -74,6 +80,11 @@ class PlatformConfig:
     def platform(self) -> bytes:
         """The platform's id, 20 bytes. A platform whose root was replaced keeps the id of its first root."""
         return platform_id(self.root_public_key)
+
+    @property
+    def witnesses(self) -> tuple[bytes, ...]:
+        """Whom to ask to countersign checkpoints, and for whom to countersign."""
+        return self.countersigners or self.partners
 
 
 def _refuse(name: str, what: str) -> Misconfigured:
@@ -103,9 +114,13 @@ def _value(spec: dataclasses.Field[Any], value: Any, directory: Path) -> Any:
         if type(value) is not list:
             raise _refuse(name, "a list of ids in hex")
         return tuple(_bytes(spec, one) for one in value)
+    if kind == "tuple[str, ...]":
+        if type(value) is not list or not all(type(one) is str and one for one in value):
+            raise _refuse(name, "a list of texts")
+        return tuple(value)
     if type(value) is not str or not value:
         raise _refuse(name, "text")
-    if kind == "Path":
+    if kind in ("Path", "Path | None"):
         return directory / value
     return _bytes(spec, value) if kind == "bytes" else value
 
@@ -145,8 +160,9 @@ def parse_config(data: bytes, directory: Path) -> PlatformConfig:
         raise _refuse("chain_id", f"1 to {CHAIN_ID_CHARS_MAX} bytes long")
     if len(config.operator_token) < OPERATOR_TOKEN_CHARS_MIN:
         raise _refuse("operator_token", f"at least {OPERATOR_TOKEN_CHARS_MIN} characters, random")
-    if urlsplit(config.node_url).scheme not in ("http", "https") or not urlsplit(config.node_url).hostname:
-        raise _refuse("node_url", "an http or https address")
+    for name, url in (("node_url", config.node_url), *(("other_node_urls", one) for one in config.other_node_urls)):
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise _refuse(name, "an http or https address")
     return config
 
 

@@ -19,7 +19,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from onecode.errors import Misconfigured, Unreachable
-from onecode.platform.schema import RULES, SCHEMA_VERSION, Base
+from onecode.platform.schema import SCHEMA_VERSION, Base
+from onecode.platform.schema_rules import RULES
 
 FILE = "platform.sqlite3"
 LOCK_FILE = "platform.lock"

@@ -24,6 +24,13 @@ def create_epochs(path: Path, entropy: Callable[[int], bytes]) -> dict[int, Stor
     return epochs
 
 
+def replace_epochs(path: Path, last: int, entropy: Callable[[int], bytes]) -> int:
+    """A new file in place of one that is lost, with the epoch after `last`, the highest that was ever used; returns it.
+    Records under lost keys open no more: they are published again when `last` is retired. Never overwrites."""
+    save_private(path, encode_stored_epochs({last + 1: StoredEpoch(entropy(EPOCH_KEY_BYTES))}))
+    return last + 1
+
+
 def rotate_epochs(path: Path, entropy: Callable[[int], bytes], now_ms: int) -> int:
     """Add the next epoch, made now; returns it. Old keys stay, and so do the records under them. One at a time."""
     epochs = load_epochs(path)

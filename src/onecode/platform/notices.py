@@ -15,14 +15,12 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from onecode.errors import Malformed, OnecodeError, Unreachable, Untrusted, answer_error, json_object
+from onecode.errors import Malformed, OnecodeError, Unreachable, Untrusted, json_object
 from onecode.platform.booking import change_state, load_payment_row
 from onecode.platform.context import Platform
-from onecode.platform.exchange import exchange
+from onecode.platform.partner_post import post_to_partner
 from onecode.platform.schema import NoticeKind, NoticeRow, PartnerWord, Payment, SendState
-from onecode.platform.webhook_target import parse_webhook_url
 from onecode.proof.leaves import PlatformLeaf, Role
-from onecode.query.requests import MEMBER_HEADER, member_header
 from onecode.record.notice import PartnerPayment
 from onecode.record.receipt import (
     PaymentState,
@@ -35,7 +33,6 @@ from onecode.record.receipt import (
 )
 from onecode.schema import parse
 
-CBOR = "application/cbor"
 PATHS = {
     NoticeKind.PAY: "/v1/partner/payments",
     NoticeKind.CANCEL: "/v1/partner/payments/cancel",
@@ -44,7 +41,6 @@ PATHS = {
 BATCH = 50
 THREADS = 4
 PAUSE_MS_MAX = 60_000
-ANSWER_BYTES_MAX = 64 * 1024
 
 
 def add_notice(
@@ -143,17 +139,6 @@ def _answer_bytes(answer: dict[str, Any], name: str) -> bytes | None:
         return None
 
 
-def _base_url(text: str) -> str:
-    """The address in a partner's leaf, to which a path can be added. Does NOT check that it is public."""
-    try:
-        checked = parse_webhook_url(text, allow_private=True)
-    except Malformed:
-        checked = "?"
-    if "?" in checked or "#" in checked:
-        raise Unreachable("partner.address", "the chain names no plain http or https address of this partner")
-    return checked
-
-
 class NoticeSender:
     """Sends notices; one instance a platform, for any thread. A notice is sent by one thread at a time."""
 
@@ -220,29 +205,9 @@ class NoticeSender:
         """The partner's proven leaf, and its answer to the notice."""
         platform = self._platform
         leaf = platform.chain.platform_leaf(row.partner)
-        if leaf is None or leaf.url is None:
-            raise Unreachable("partner.no_address", "the chain names no address of this partner")
-        url = httpx.URL(_base_url(leaf.url).rstrip("/") + PATHS[NoticeKind(row.kind)])
-        seen = url.raw_path.decode("ascii")
-        proof = member_header(
-            platform.config.chain_id,
-            platform.id,
-            platform.keys.transaction,
-            "POST",
-            seen,
-            row.body,
-            platform.clock_ms(),
-        )
-        headers = {MEMBER_HEADER: proof, "content-type": CBOR}
-        try:
-            request = self._client.build_request("POST", url, content=row.body, headers=headers)
-            status, data = exchange(self._client, request, platform.config.partner_timeout_ms, ANSWER_BYTES_MAX)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable("partner.silent", f"the partner does not answer: {type(error).__name__}") from error
-        if not 200 <= status < 300:
-            raise answer_error(status, data)
+        data = post_to_partner(platform, self._client, leaf, PATHS[NoticeKind(row.kind)], row.body)
         answer = json_object(data)
-        if answer is None:
+        if answer is None or leaf is None:
             raise Unreachable("partner.answer", "the partner's answer is no JSON object")
         return leaf, answer
 

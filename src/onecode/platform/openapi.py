@@ -12,7 +12,8 @@ from onecode.platform.agreement import Agreement
 from onecode.platform.aliases import AliasRequest
 from onecode.platform.http import PROBLEM
 from onecode.platform.openapi_schemas import SCHEMAS, reference
-from onecode.platform.operations import OPERATIONS, Body, Operation, Parameter, Who
+from onecode.platform.operation import Body, Operation, Parameter, Who
+from onecode.platform.operations import OPERATIONS
 from onecode.platform.refunds import RefundRequest
 from onecode.query.requests import DEVICE_HEADER, MEMBER_HEADER
 from onecode.record.receipt import PaymentRequest

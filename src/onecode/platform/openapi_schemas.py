@@ -153,6 +153,37 @@ SCHEMAS: dict[str, Schema] = {
         },
     ),
     "Evidence": _object(payment_id=TEXT, request=HEX, view=HEX, signed_record=HEX, receipt=HEX),
+    "Checkpoint": _object(
+        platform=HEX,
+        serial=COUNT,
+        hash=HEX,
+        from_ms=TIME,
+        until_ms=TIME,
+        height=COUNT,
+        header_hash=HEX,
+        receipts=COUNT,
+        countersigned_by={"type": "array", "items": HEX},
+        complete={**YES, "description": "two other organisations have countersigned"},
+        checkpoint={**HEX, "description": "Checkpoint of docs/spec/messages.md"},
+    ),
+    "Checkpoints": _list("Checkpoint"),
+    "WaitingCheckpoints": _object(
+        waiting={
+            "type": "array",
+            "items": _object(
+                serial=COUNT,
+                platform={**HEX, "description": "that was asked to countersign"},
+                sent=COUNT,
+                next_ms=TIME,
+                refused={**YES, "description": "it cannot check headers so old, and is not asked again"},
+                error=_or_null(TEXT),
+            ),
+        },
+        forks={
+            "type": "array",
+            "items": _object(platform=HEX, serial=COUNT, hash=HEX, code=TEXT, checkpoint=HEX, created_ms=TIME),
+        },
+    ),
     "WebhookRequest": _object(url={"type": "string", "format": "uri", "maxLength": 500}),
     "Webhook": _object(
         ("secret",),

@@ -14,6 +14,7 @@ from onecode.platform.booking import (
     build_receipt,
     known_payment,
     new_id,
+    note_receipt,
     paid_parts,
     payer_account,
 )
@@ -190,6 +191,7 @@ def _refuse(platform: Platform, partner: bytes, notice: PartnerPayment, proof: s
         )
         session.add(row)
         session.flush()
+        note_receipt(session, row.payment_id, row.receipt)
         session.add(PartnerWord(payment_id=row.payment_id, body=notice.encoded(), proof=proof))
         return answer_of(row, chain_id, is_new=True)
 

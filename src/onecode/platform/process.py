@@ -24,9 +24,12 @@ from onecode.platform.chain import Chain
 from onecode.platform.config import PlatformConfig, load_config
 from onecode.platform.connections import bounded_protocol
 from onecode.platform.context import Platform
+from onecode.platform.countersign_requests import CheckpointKeeper
 from onecode.platform.database import Database, open_database
 from onecode.platform.epochs import load_epochs
 from onecode.platform.keyring import load_keyring
+from onecode.platform.links import LinkKeeper
+from onecode.platform.nodes import NodesTransport
 from onecode.platform.notices import NoticeSender
 from onecode.platform.outbox import Sender
 from onecode.platform.schema import LightHeader
@@ -36,6 +39,7 @@ from onecode.query.messages import HeaderView
 from onecode.schema import parse
 
 HEADER_SAVED_EVERY_MS = 60_000
+LINKS_CHECKED_EVERY_MS = 5_000
 SHUTDOWN_S = 2
 
 log = logging.getLogger(__name__)
@@ -85,6 +89,7 @@ def open_platform(
         timeout=config.node_timeout_ms / 1000,
         follow_redirects=False,
         trust_env=False,
+        transport=NodesTransport((config.node_url, *config.other_node_urls)),
     )
     chain = Chain(
         chain_id=config.chain_id,
@@ -99,10 +104,19 @@ def open_platform(
     return Platform(config, keys, certificate, database, chain, clock_ms, entropy)
 
 
+def _partner_client(platform: Platform) -> httpx.Client:
+    timeout_s = platform.config.partner_timeout_ms / 1000
+    return httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False)
+
+
 def open_notices(platform: Platform) -> NoticeSender:
     """What sends notices to partners."""
-    timeout_s = platform.config.partner_timeout_ms / 1000
-    return NoticeSender(platform, httpx.Client(timeout=timeout_s, follow_redirects=False, trust_env=False))
+    return NoticeSender(platform, _partner_client(platform))
+
+
+def open_checkpoints(platform: Platform) -> CheckpointKeeper:
+    """What makes checkpoints and has them countersigned."""
+    return CheckpointKeeper(platform, _partner_client(platform))
 
 
 class Background(threading.Thread):
@@ -149,6 +163,7 @@ def serve(config: PlatformConfig) -> None:
     """Serve until the process is told to end."""
     platform = open_platform(config)
     sender, notices, webhooks = Sender(platform), open_notices(platform), WebhookSender(platform)
+    checkpoints = open_checkpoints(platform)
     try:
         listener = socket.create_server((config.host, config.port))
     except OSError as error:
@@ -178,6 +193,8 @@ def serve(config: PlatformConfig) -> None:
         Background("outbox", sender.drain, config.outbox_retry_ms),
         Background("notices", notices.drain, min(config.partner_retry_ms, config.outbox_retry_ms)),
         Background("webhooks", webhooks.drain, min(config.webhook_retry_ms, config.outbox_retry_ms)),
+        Background("checkpoints", checkpoints.drain, config.checkpoint_retry_ms),
+        Background("links", LinkKeeper(platform).check, LINKS_CHECKED_EVERY_MS),
         Background("header", HeaderKeeper(platform).keep, config.outbox_retry_ms),
     )
     for thread in background:
@@ -193,6 +210,7 @@ def serve(config: PlatformConfig) -> None:
             thread.stop()
         notices.close()
         webhooks.close()
+        checkpoints.close()
         platform.database.close()
 
 

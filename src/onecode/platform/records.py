@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from onecode.errors import Declined, Untrusted
+from onecode.errors import Declined, Unreachable, Untrusted
 from onecode.platform.books import AccountKind, Charge
 from onecode.platform.chain import MerchantView
 from onecode.platform.context import Platform
@@ -21,7 +21,10 @@ from onecode.record.envelope import SignedRecord
 from onecode.record.payment import SERVICE_PAY, parse_terms
 from onecode.record.receipt import PaymentRequest
 from onecode.record.schema import Record, parse_record
+from onecode.registry.narrowing import Narrowing
 from onecode.schema import parse
+
+PROOF_RETRY_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,37 @@ class Accepted:
 
 
 def proven_state(platform: Platform, request: PaymentRequest) -> tuple[MerchantView, VerifiedState]:
-    """Entry, links and platforms under a fresh header, the merchant not frozen; `Declined` where there is nothing."""
+    """Entry, links and platforms under a fresh header, the merchant not frozen; `Declined` where there is nothing, and
+    where a decided block, whose proof is on its way, has taken it (`require_not_narrowed`)."""
     if request.service != SERVICE_PAY:
         raise Declined("payment.service", "this platform pays for the service `pay` only", field="service")
     view = platform.chain.fetch_merchant(request.merchant, request.service)
     if view.state is None:
         raise view.absence or Declined("payment.link", "the merchant has no live record here", field="merchant")
+    require_not_narrowed(view.narrowing, request)
     return view, view.state
+
+
+def require_not_narrowed(narrowing: Narrowing | None, request: PaymentRequest) -> None:
+    """Raise where a block that is decided, but not proven yet, took away what the proven state still shows.
+
+    What is certain is refused as it will be once it is proven: the merchant was frozen, the record's link ended. What
+    only the proof can tell is `Unreachable`, to be asked again: the platform's leaf has changed, or, for a signed
+    order, the merchant's order keys have. Nothing is ever allowed by it.
+    """
+    if narrowing is None:
+        return
+    decided = f"in block {narrowing.height}, whose proof is on its way"
+    if narrowing.frozen:
+        raise Declined("merchant.frozen", f"the merchant was frozen {decided}; do not pay", field="merchant")
+    if request.platform in narrowing.ended:
+        raise Declined("payment.link", f"the merchant's record ended {decided}", field="merchant")
+    if request.platform in narrowing.changed or (narrowing.order_keys and request.order.code is not None):
+        raise Unreachable(
+            "payment.proof_awaited",
+            f"the platform or the merchant's order keys changed {decided}: send it again",
+            retry_after_ms=PROOF_RETRY_MS,
+        )
 
 
 def accept_own(platform: Platform, request: PaymentRequest, payer: bytes, payer_kind: AccountKind) -> Accepted:

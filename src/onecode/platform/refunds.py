@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from onecode.errors import Declined
-from onecode.platform.booking import announce, load_payment_row, new_id, paid_parts, payer_account
+from onecode.platform.booking import announce, load_payment_row, new_id, note_receipt, paid_parts, payer_account
 from onecode.platform.books import Parts, refund_parts, refund_transfers
 from onecode.platform.context import Platform
 from onecode.platform.ledger import post_journal
@@ -167,6 +167,7 @@ def add_refund(
     )
     session.add(stored)
     session.flush()
+    note_receipt(session, row.payment_id, signed)
     return RefundAnswer(refund, signed, True)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from onecode.platform.books import AccountKind
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class RecordState(StrEnum):
@@ -19,6 +19,7 @@ class RecordState(StrEnum):
     SUPERSEDED = "superseded"
     WITHDRAWING = "withdrawing"  # no longer paid from the moment it was asked for; asked for again if that failed
     WITHDRAWN = "withdrawn"
+    UNLINKED = "unlinked"  # the merchant ended the link; seen in the chain's proven state
 
 
 class OutboxState(StrEnum):
@@ -180,6 +181,75 @@ class Evidence(Base):
     superseded: Mapped[bytes | None]  # encoded Superseded: the record that was named, replaced by a rotation
 
 
+class ReceiptRow(Base):
+    """The hash of every receipt and refund that was signed, in the order of the books: written with what it is for.
+    Its number decides in which checkpoint it is counted. Never changed, never deleted."""
+
+    __tablename__ = "receipts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.payment_id"), index=True)
+    hash: Mapped[bytes]  # SHA-256 of the encoded signed form
+    height: Mapped[int | None]  # of the header under which the payment was accepted; of first receipts only
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class HeaderHash(Base):
+    """Hashes of the chain's headers, without a gap, each named by the one after it up to one that was verified."""
+
+    __tablename__ = "header_hashes"
+    height: Mapped[int] = mapped_column(primary_key=True)
+    hash: Mapped[bytes]
+
+
+class CheckpointRow(Base):
+    """A checkpoint of this platform: first the cut, durable by itself; then, once a header signed after the period is
+    verified, the signed checkpoint. Never changed after that."""
+
+    __tablename__ = "checkpoints"
+    serial: Mapped[int] = mapped_column(primary_key=True)
+    from_ms: Mapped[int]
+    until_ms: Mapped[int]
+    last_receipt: Mapped[int]  # number of the last receipt in it or before it; 0 for none
+    hash: Mapped[bytes | None]
+    checkpoint: Mapped[bytes | None]  # encoded Checkpoint without countersignatures
+    created_ms: Mapped[int]
+
+
+class CountersignatureRow(Base):
+    """What another platform answered when it was asked to countersign."""
+
+    __tablename__ = "countersignatures"
+    serial: Mapped[int] = mapped_column(ForeignKey("checkpoints.serial"), primary_key=True)
+    platform: Mapped[bytes] = mapped_column(primary_key=True)
+    signed: Mapped[bytes | None]  # encoded Countersignature
+    is_refused: Mapped[bool]  # for ever: it cannot check headers so old
+    sent: Mapped[int]
+    next_ms: Mapped[int]
+    error: Mapped[str | None]
+
+
+class WitnessedRow(Base):
+    """A checkpoint of another platform that this one countersigned: one of each serial, for ever."""
+
+    __tablename__ = "witnessed"
+    platform: Mapped[bytes] = mapped_column(primary_key=True)
+    serial: Mapped[int] = mapped_column(primary_key=True)
+    hash: Mapped[bytes]
+    checkpoint: Mapped[bytes]  # encoded Checkpoint with this platform's countersignature alone
+
+
+class ForkRow(Base):
+    """A signed checkpoint of another platform that contradicts one it showed before, or the chain: kept as evidence."""
+
+    __tablename__ = "checkpoint_forks"
+    platform: Mapped[bytes] = mapped_column(primary_key=True)
+    hash: Mapped[bytes] = mapped_column(primary_key=True)
+    serial: Mapped[int]
+    code: Mapped[str]
+    checkpoint: Mapped[bytes]
+    created_ms: Mapped[int]
+
+
 class PartnerWord(Base):
     """What another platform signed about a payment: its notice, or its receipt. Never changed, never deleted."""
 
@@ -297,51 +367,3 @@ class LightHeader(Base):
     __tablename__ = "light_header"
     id: Mapped[int] = mapped_column(primary_key=True)
     view: Mapped[bytes]  # encoded HeaderView
-
-
-def _frozen(table: str) -> list[str]:
-    return [
-        f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-        f"BEGIN SELECT RAISE(ABORT, '{table} are only added to'); END"
-        for verb in ("UPDATE", "DELETE")
-    ]
-
-
-RULES: tuple[str, ...] = (
-    """
-    CREATE TRIGGER transfers_one_currency BEFORE INSERT ON transfers
-    WHEN (SELECT currency FROM ledger_accounts WHERE id = NEW.debit)
-      IS NOT (SELECT currency FROM ledger_accounts WHERE id = NEW.credit)
-    BEGIN SELECT RAISE(ABORT, 'a transfer is of one currency'); END
-    """,
-    """
-    CREATE TRIGGER transfers_balances AFTER INSERT ON transfers BEGIN
-      UPDATE ledger_accounts SET debits_minor = debits_minor + NEW.amount_minor WHERE id = NEW.debit;
-      UPDATE ledger_accounts SET credits_minor = credits_minor + NEW.amount_minor WHERE id = NEW.credit;
-    END
-    """,
-    *_frozen("transfers"),
-    *_frozen("journals"),
-    *_frozen("evidence"),
-    *_frozen("partner_words"),
-    *_frozen("refunds"),
-    """
-    CREATE TRIGGER refunds_within_payment BEFORE INSERT ON refunds
-    WHEN EXISTS (
-      SELECT 1 FROM payments AS p WHERE p.payment_id = NEW.payment_id AND (
-        p.state <> 2
-        OR NEW.amount_minor + (SELECT coalesce(sum(amount_minor), 0) FROM refunds AS r
-                               WHERE r.payment_id = p.payment_id) > p.amount_minor
-        OR NEW.tip_minor + (SELECT coalesce(sum(tip_minor), 0) FROM refunds AS r
-                            WHERE r.payment_id = p.payment_id) > p.tip_minor
-        OR NEW.fee_minor + (SELECT coalesce(sum(fee_minor), 0) FROM refunds AS r
-                            WHERE r.payment_id = p.payment_id) > p.fee_minor
-        OR NEW.kept_minor + (SELECT coalesce(sum(kept_minor), 0) FROM refunds AS r
-                             WHERE r.payment_id = p.payment_id) > p.kept_minor))
-    BEGIN SELECT RAISE(ABORT, 'no more goes back than was paid'); END
-    """,
-    "CREATE TRIGGER ledger_accounts_stay BEFORE DELETE ON ledger_accounts "
-    "BEGIN SELECT RAISE(ABORT, 'ledger accounts stay'); END",
-    "CREATE TRIGGER ledger_accounts_keep_name BEFORE UPDATE OF id, kind, owner, currency ON ledger_accounts "
-    "BEGIN SELECT RAISE(ABORT, 'a ledger account keeps its name'); END",
-)

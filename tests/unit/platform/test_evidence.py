@@ -472,5 +472,6 @@ def test_every_step_of_evidence_has_a_forger(root: Any) -> None:
     }
     expected = {code for _, code in FORGED.values()}
     elsewhere = {"evidence.trace", "evidence.trace_end", "evidence.rotation", "evidence.validators"}
+    elsewhere |= {"evidence.no_checkpoint", "evidence.checkpoint_platform"}  # test_checkpoints.py
     unreachable = {"evidence.suspended"}  # a platform that is suspended signs no receipt of its own
     assert raised <= set(itertools.chain(expected, elsewhere, unreachable))

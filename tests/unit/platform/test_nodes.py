@@ -31,7 +31,12 @@ def ask(network: Network) -> bytes:
 
 @pytest.mark.parametrize(
     "failure",
-    [httpx.ConnectError("refused"), httpx.ReadError("reset"), httpx.RemoteProtocolError("cut"), httpx.ConnectTimeout("")],
+    [
+        httpx.ConnectError("refused"),
+        httpx.ReadError("reset"),
+        httpx.RemoteProtocolError("cut"),
+        httpx.ConnectTimeout(""),
+    ],
 )
 def test_the_same_request_goes_to_the_next_node_that_can_be_reached(failure: Exception) -> None:
     network = Network({"own": failure, "other": failure})

@@ -135,6 +135,7 @@ class Node:
         self.solo.start()
         self._loop = Loop()
         self._config = config
+        self.decided_path = config.decided_path
         self._store = store
         self.port = self._loop.run(self._start())
         self.url = f"http://127.0.0.1:{self.port}"
@@ -307,6 +308,7 @@ class Keys:
             "sandbox": True,
             "sandbox_opening_minor": OPENING,
             "outbox_retry_ms": 50,
+            "partner_private_addresses": True,
             **files,
         }
 
