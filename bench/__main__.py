@@ -1,6 +1,7 @@
-"""`make bench`, or `python -m bench`: answers, their parts, and the map; prints tables and writes build/bench.json.
+"""`make bench`, or `python -m bench`: answers, their parts, the map, four validators; tables, and build/bench.json.
 
-Without options 10,000 merchants in under three minutes; `--full` adds a million.
+Without options 10,000 merchants in under three minutes, then four validators beside `solo` in about two and a half,
+where the engine is built; `--full` adds a million merchants.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bench.answers import Options, measure_state
 from bench.figures import Figure, machine, save, show
 from bench.load import generator_name
 from bench.map import measure as measure_map
+from bench.network import measure as measure_validators
 from bench.parts import measure_parts
 from bench.publish import measure as measure_publishing
 from bench.state import build_state
@@ -56,6 +58,9 @@ def main() -> None:
     usual = Options()
     parser.add_argument("--full", action="store_true", help=f"also {FULL:,} merchants (minutes, and 4 GB of disk)")
     parser.add_argument("--merchants", type=int, action="append", help="these sizes instead; may be repeated")
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument("--network", action="store_true", help="nothing but the validators")
+    parts.add_argument("--no-network", action="store_true", help="all but the validators")
     parser.add_argument("--rounds", type=int, default=usual.rounds)
     parser.add_argument("--seconds", type=float, default=usual.seconds, help="of each round of each row")
     parser.add_argument("--connections", type=int, default=usual.connections)
@@ -74,10 +79,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="onecode-bench-", dir=given.directory) as name:
         directory = Path(name)
         directory.chmod(0o755)  # PostgreSQL runs as another user where this is root
-        for count in given.merchants or ([SMALL, FULL] if given.full else [SMALL]):
-            figures += measure_size(count, directory, options)
-        figures += measure_the_map(FULL if given.full else MAP_MERCHANTS, directory)
-        figures += measure_publishing(directory)
+        if not given.network:
+            for count in given.merchants or ([SMALL, FULL] if given.full else [SMALL]):
+                figures += measure_size(count, directory, options)
+            figures += measure_the_map(FULL if given.full else MAP_MERCHANTS, directory)
+            figures += measure_publishing(directory)
+        if not given.no_network:
+            with multiprocessing.get_context("spawn").Pool(2) as pool:
+                figures += measure_validators(directory, pool)
     save(given.output, about, figures)
     print(f"{len(figures)} figures in {given.output}; {time.perf_counter() - start:.0f} s")
 

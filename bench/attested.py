@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.state import State
-from bench.world import CHAIN_ID, EPOCH, PLATFORMS, VENDOR, Platform, key, now_ms
+from bench.processes import write_private
+from bench.world import EPOCH, PLATFORMS, VENDOR, Platform, key, now_ms
 from onecode.attest.policy import OperatorPins
 from onecode.attest.release import ReleaseRequest
 from onecode.attest.software import SoftwareVerifier
 from onecode.enclave.frames import EnclaveStatus, EvidenceReply, EvidenceRequest, FrameKind, Refusal, pack, unpack
 from onecode.keys.service import KeyService, Limits
-from onecode.proof.governance import HOUR_MS
+from onecode.proof.governance import DAY_MS, HOUR_MS, EnclavePolicy
+from onecode.proof.header import SignedHeader, ValidatorSet
 from onecode.proof.leaves import Role
 from onecode.proof.light import Trust, trusted_state
+from onecode.proof.trust import TrustBody, certify_anchor, sign_trust_file
 from onecode.query.follow import Follower
 from onecode.schema import parse
 
-HEADER_AGE_MS_MAX = HOUR_MS  # the chain stands still while it is measured
-START_S = 20.0
+HEADER_AGE_MS_MAX = HOUR_MS  # a chain may stand still while it is measured
+START_S = 60.0
 _TRIES_S = 0.02
 
 Call = Callable[[FrameKind, bytes], bytes]
@@ -71,35 +75,86 @@ class EnclaveSocket:
         self._socket.close()
 
 
-def key_service(platform: Platform, state: State) -> KeyService:
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What enclaves and key services of one chain start from.
+
+    anchor, validators: the header that trust files name. policy: the encoded leaf that says which enclaves may be
+    attested; its first measurement is the code's when the chain began.
+    """
+
+    chain_id: str
+    anchor: SignedHeader
+    validators: ValidatorSet
+    policy: bytes
+
+    @property
+    def measurement(self) -> bytes:
+        return parse(EnclavePolicy, self.policy).measurements[0].measurement
+
+    def trust_file(self) -> bytes:
+        """Platform 0's, for the anchor header."""
+        body = TrustBody(
+            chain_id=self.chain_id,
+            header=self.anchor,
+            validators=self.validators,
+            trusting_period_ms=14 * DAY_MS,
+            issued_ms=now_ms(),
+        )
+        anchor = PLATFORMS[0].key(Role.ANCHOR)
+        certificate = certify_anchor(self.chain_id, PLATFORMS[0].root, anchor.public, now_ms() + 80 * DAY_MS)
+        return sign_trust_file(body, certificate, anchor).encoded()
+
+
+def write_enclave(directory: Path, ground: Ground, node_id: str, socket_path: Path, workers: int) -> Path:
+    """All files of an enclave; returns its configuration, which is there only once the others are."""
+    config = {
+        "chain_id": ground.chain_id,
+        "node_id": node_id,
+        "socket": str(socket_path),
+        "workers": workers,
+        "trust_file": str(write_private(directory / "trust.cbor", ground.trust_file())),
+        "pinned_root": PLATFORMS[0].root.public.hex(),
+        "vendor_key": str(write_private(directory / "vendor.key", key(VENDOR).seed.hex().encode())),
+        "allow_solo": True,
+        "header_age_ms_max": HEADER_AGE_MS_MAX,
+    }
+    path = directory / "enclave.json"
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(config), "utf-8")
+    return new.replace(path)
+
+
+def key_service(platform: Platform, ground: Ground) -> KeyService:
     """A platform's key service that accepts simulated evidence and a header of up to an hour."""
-    trust = Trust(trusted_state(state.anchor.signed.header, state.anchor.validators))
+    trust = Trust(trusted_state(ground.anchor.header, ground.validators))
     return KeyService(
-        CHAIN_ID,
+        ground.chain_id,
         platform.id,
         platform.key(Role.KEY_SERVICE),
         Follower(trust, HEADER_AGE_MS_MAX),
-        OperatorPins(frozenset((state.measurement,)), allow_simulated=True),
+        OperatorPins(frozenset((ground.measurement,)), allow_simulated=True),
         [SoftwareVerifier((key(VENDOR).public,))],
         Limits(header_age_ms_max=HEADER_AGE_MS_MAX),
         secrets.token_bytes,
     )
 
 
-def grant_keys(call: Call, state: State) -> None:
-    """Every platform's epoch key to the enclave behind `call`, which has verified the state's newest header."""
+def grant_keys(call: Call, ground: Ground, header_at: Callable[[int], tuple[SignedHeader, ValidatorSet]]) -> None:
+    """Every platform's epoch key to the enclave behind `call`. `header_at` gives the header that its evidence binds."""
     for platform in PLATFORMS:
-        service = key_service(platform, state)
+        service = key_service(platform, ground)
         nonce, _ = service.make_challenge(now_ms())
         asked = EvidenceRequest(platform=platform.id, nonce=nonce, key_service_key=service.public_key)
         reply = parse(EvidenceReply, call(FrameKind.EVIDENCE, asked.encoded()))
+        header, validators = header_at(reply.height)
         request = ReleaseRequest(
             bindings=reply.bindings,
             evidence=reply.evidence,
-            header=state.head.signed,
-            validators=state.head.validator_set,
+            header=header,
+            validators=validators,
             terms=reply.terms,
         )
-        claims = service.appraise_request(request, state.policy, now_ms())
+        claims = service.appraise_request(request, ground.policy, now_ms())
         grant, _ = service.make_grant(request, claims, {EPOCH: platform.epoch_key}, now_ms())
         call(FrameKind.GRANT, grant.encoded())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.world import key
+from bench.world import Platform, key, publish_record, record_bytes
 from onecode.code.identity import merchant_id
 from onecode.record.payment import SERVICE_PAY
 from onecode.registry.transactions import (
@@ -16,6 +16,7 @@ from onecode.registry.transactions import (
     Purpose,
     RecordPublish,
     RecordWithdraw,
+    SignedConsent,
     SignerKind,
     Withdrawal,
     build_transaction,
@@ -40,35 +41,27 @@ class Publisher:
     label: str
     until_ms: int
 
-    def publish(self, numbers: Sequence[int], version: int, nonce: int) -> bytes:
-        """Version `version` of the records of these merchants; the first with the consents that it needs."""
-        items = tuple(self._publication(number, version) for number in numbers)
-        return self._signed(Kind.RECORD_PUBLISH, RecordPublish(items=items), nonce)
+    def publish(self, items: Iterable[tuple[int, int]], nonce: int) -> bytes:
+        """Records of merchants, given as (number, version); a first version comes with the consent that it needs."""
+        return self.publish_these([self._publication(number, version) for number, version in items], nonce)
 
-    def withdraw(self, number: int, version: int, nonce: int) -> bytes:
+    def publish_these(self, items: Sequence[Publication], nonce: int) -> bytes:
+        """Publications that were made elsewhere."""
+        return self._signed(Kind.RECORD_PUBLISH, RecordPublish(items=tuple(items)), nonce)
+
+    def withdraw(self, merchant: bytes, version: int, nonce: int) -> bytes:
         """Take back one record."""
-        item = Withdrawal(merchant=self.merchant(number), service=SERVICE_PAY, version=version)
+        item = Withdrawal(merchant=merchant, service=SERVICE_PAY, version=version)
         return self._signed(Kind.RECORD_WITHDRAW, RecordWithdraw(items=(item,)), nonce)
 
     def merchant(self, number: int) -> bytes:
         """The id of a merchant."""
-        return merchant_id(*self._born(number)[1:])
-
-    def _born(self, number: int) -> tuple[SigningKey, bytes, bytes]:
-        controller = key(f"{self.label} merchant {number}")
-        return controller, controller.public, sha256(f"{self.label} recovery {number}".encode())
+        return merchant_id(*_born(self.label, number)[1:])
 
     def _publication(self, number: int, version: int) -> Publication:
-        controller, public, recovery = self._born(number)
+        controller, public, recovery = _born(self.label, number)
         merchant, first = merchant_id(public, recovery), version == 1
-        consent = Consent(
-            purpose=Purpose.PUBLISH,
-            merchant=merchant,
-            platform=self.platform,
-            service=SERVICE_PAY,
-            consent_serial=0,
-            expires_ms=self.until_ms,
-        )
+        consent = _consent(self.chain_id, merchant, self.platform, controller, self.until_ms) if first else None
         return Publication(
             merchant=merchant,
             service=SERVICE_PAY,
@@ -77,7 +70,7 @@ class Publisher:
             audience=(),
             envelope=ENVELOPE,
             commitment=sha256(b"%d %d" % (number, version)),
-            consent=sign_consent(self.chain_id, consent, controller) if first else None,
+            consent=consent,
             birth=Birth(controller=public, recovery_hash=recovery) if first else None,
         )
 
@@ -92,3 +85,56 @@ class Publisher:
             nonce=nonce,
             valid_until_ms=self.until_ms,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Merchants with real records, each published by the two platforms of `bench.world.platforms_of`.
+
+    day_ms: a midnight, from which the records' dates are taken.
+    """
+
+    chain_id: str
+    label: str
+    until_ms: int
+    day_ms: int
+
+    def merchant(self, number: int) -> bytes:
+        """The id of a merchant."""
+        return merchant_id(*_born(self.label, number)[1:])
+
+    def publication(self, number: int, own: Platform, partner: Platform) -> Publication:
+        """The first version of `own`'s record, which wallets of `partner` may read, with all that it needs."""
+        controller, public, recovery = _born(self.label, number)
+        merchant = merchant_id(public, recovery)
+        record = record_bytes(own, partner, merchant, self.day_ms)
+        link, envelope = publish_record(self.chain_id, own, partner, merchant, record)
+        return Publication(
+            merchant=merchant,
+            service=SERVICE_PAY,
+            version=link.version,
+            epoch=link.epoch,
+            audience=link.audience,
+            envelope=envelope,
+            commitment=link.commitment,
+            consent=_consent(self.chain_id, merchant, own.id, controller, self.until_ms),
+            birth=Birth(controller=public, recovery_hash=recovery),
+        )
+
+
+def _born(label: str, number: int) -> tuple[SigningKey, bytes, bytes]:
+    """A merchant's controller key, the same's public half, and its recovery hash."""
+    controller = key(f"{label} merchant {number}")
+    return controller, controller.public, sha256(f"{label} recovery {number}".encode())
+
+
+def _consent(chain_id: str, merchant: bytes, platform: bytes, controller: SigningKey, until_ms: int) -> SignedConsent:
+    body = Consent(
+        purpose=Purpose.PUBLISH,
+        merchant=merchant,
+        platform=platform,
+        service=SERVICE_PAY,
+        consent_serial=0,
+        expires_ms=until_ms,
+    )
+    return sign_consent(chain_id, body, controller)

@@ -41,17 +41,20 @@ def read_bodies(path: Path) -> list[bytes]:
 
 def cpu_s(pids: Sequence[int]) -> float:
     """Processor time that these processes and their children have used."""
-    total = 0
-    for one in [*pids, *(child for pid in pids for child in _children(pid))]:
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += int(fields[11]) + int(fields[12])
-    return total / _CLOCK_TICKS
+    return sum(map(process_s, [*pids, *(child for pid in pids for child in children(pid))]))
 
 
-def _children(pid: int) -> list[int]:
+def process_s(pid: int) -> float:
+    """Processor time that one process has used, all its threads; 0 once it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process's main thread has started."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:

@@ -1,180 +1,157 @@
-"""Records committed through several validators: throughput, time to proven, a withdrawal until every node proves it.
+"""`python -m bench.network`: four validators beside `solo` in one run: records, queries meanwhile, withdrawals.
 
-Real nodes with real engines on this machine's cores, all rules, fsync. A client is a platform; each has one transaction
-in flight, at a node of its own. "Proven" is the node's answer to `wait=proven`: the block is durable there, and a signed
-header carries the state after it.
+Real nodes with real engines and enclaves on this machine's cores, all rules, fsync. `solo` is the same node with one
+process that decides in the place of the engine; it runs first, alone. Every row ends after `row_s` seconds with what it
+has done until then.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
+import argparse
+import multiprocessing
+import os
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import Pool
 from pathlib import Path
 
-from bench.batches import Publisher
-from bench.figures import Figure, show
-from bench.publish import VALID_MS
-from bench.validators import CHAIN_ID, Validator, running, wait_for
-from bench.world import PLATFORMS, now_ms
-from onecode.proof.leaves import Role
+from bench.figures import Figure, machine, save
+from bench.live import Queries, publish_sealed, runs_of, withdrawable
+from bench.sending import Client, Processors, clients, send_all
+from bench.stages import measure_stages
+from bench.tables import NODES, Chain, show_processors, show_queries, show_rows, show_spans, show_withdrawals
+from bench.timeline import Steps, spans_ms
+from bench.validators import CHAIN_ID, ENGINE, SOLO_ID, Validator, running, supply_enclaves, wait_for
+from bench.withdrawals import measure_withdrawals
 
-POLL_S = 0.004
-
-
-@dataclass(slots=True)
-class Sent:
-    """What one round did: records, wall time, and how long each transaction took to be proven, in ms."""
-
-    records: int
-    took_s: float
-    proven_ms: list[float] = field(default_factory=list)
-
-    @property
-    def speed(self) -> float:
-        return self.records / self.took_s
-
-    def percentile(self, share: float) -> float:
-        ordered = sorted(self.proven_ms)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+OUTPUT = Path("build/bench.json")
+FIRST, UPDATES, FIFTY, SINGLES = (
+    "first publishes, batches of 500, each with a consent",
+    "updates, batches of 500",
+    "updates, batches of 50",
+    "updates, one by one",
+)
+ROWS = ((FIRST, 500, 3), (UPDATES, 500, 3), (FIFTY, 50, 10), (SINGLES, 1, 40))  # name, records in a batch, batches
+STOPPED = "updates, batches of 50, one of four stopped"
+WITHDRAWALS = 20  # on an idle chain, and as many without one node
+BLOCKS_AFTER_STOP = 2
+IDLE_S = 3.0
 
 
-def send(node: Validator, transactions: Sequence[bytes]) -> tuple[list[float], list[int]]:
-    """One client's transactions, one after another; times in ms, and heights."""
-    connection, took_ms, heights = node.connect(), [], []
-    for transaction in transactions:
-        began = time.perf_counter()
-        connection.request(
-            "POST", "/v1/transactions?wait=proven", transaction, {"content-type": "application/cbor"}
+@dataclass(frozen=True, slots=True)
+class Options:
+    """row_s, withdrawals_s: the longest that a row takes, but for what is under way. query_s: of a round of queries."""
+
+    row_s: float = 7.0
+    withdrawals_s: float = 25.0
+    query_s: float = 2.5
+    rounds: int = 2
+
+
+def _publish(chain: Chain, nodes: Sequence[Validator], senders: Sequence[Client], row_s: float) -> None:
+    with Processors(nodes) as processors:
+        time.sleep(IDLE_S)
+    chain.idle_s = {role: used_s / IDLE_S for role, used_s in processors.used_s.items()}
+    for name, size, rounds in ROWS:
+        # Updates are of merchants that every client has published, also where a row before was cut short.
+        known = min(len(client.versions) for client in senders) if name != FIRST else size * rounds
+        ranges = [range(at, at + size) for at in range(0, min(known, size * rounds), size)]
+        chain.rows[name] = send_all(nodes, senders, [client.prepare(ranges) for client in senders], row_s)
+
+
+def _queries(
+    chain: Chain,
+    nodes: Sequence[Validator],
+    keys: Sequence[bytes],
+    senders: Sequence[Client],
+    directory: Path,
+    pool: Pool,
+    options: Options,
+) -> Queries:
+    sealed = publish_sealed(nodes, senders)
+    chain.queries = Queries(nodes, keys, senders, sealed, directory, pool, options.query_s)
+    for _ in range(options.rounds):
+        chain.queries.round(chain.rows[FIFTY].speed / 2)
+    return chain.queries
+
+
+def measure_solo(directory: Path, pool: Pool, options: Options) -> Chain:
+    """One node that decides alone."""
+    chain, senders = Chain("solo"), clients(SOLO_ID)
+    with running(directory / "solo", 1, SOLO_ID, enclaves=True) as nodes:
+        keys = supply_enclaves(nodes)
+        _publish(chain, nodes, senders, options.row_s)
+        _queries(chain, nodes, keys, senders, directory, pool, options)
+    return chain
+
+
+def measure_network(directory: Path, pool: Pool, options: Options) -> Chain:
+    """All of it with four validators; in the end without one of them."""
+    chain, senders = Chain(f"{NODES} validators"), clients(CHAIN_ID)
+    with running(directory / "network", NODES, enclaves=True) as nodes:
+        keys = supply_enclaves(nodes)
+        _publish(chain, nodes, senders, options.row_s)
+        queries = _queries(chain, nodes, keys, senders, directory, pool, options)
+        steps, merchants = Steps(nodes[0].rpc_port), withdrawable(queries.sealed, 0, WITHDRAWALS)
+        idle = measure_withdrawals(
+            nodes, runs_of(nodes, keys, queries.sealed), senders, merchants, options.withdrawals_s
         )
-        answer = connection.getresponse()
-        body = answer.read()
-        took_ms.append((time.perf_counter() - began) * 1000)
-        said = json.loads(body)
-        if answer.status != 200 or said["code"] or any(one["code"] for one in said["items"]):
-            raise RuntimeError(f"a record was refused: {body[:300]!r}")
-        heights.append(int(said["height"]))
-    connection.close()
-    return took_ms, heights
+        steps.stop()
+        chain.withdrawn["idle chain"], chain.spans = idle, spans_ms(steps.seen, idle.timed)
+        nodes[-1].process.stop()
+        left = nodes[:-1]
+        height = left[0].newest().header.header.height
+        wait_for(lambda: left[0].newest().header.header.height > height + BLOCKS_AFTER_STOP, "the three go on")
+        ranges = [range(at, at + 50) for at in range(0, 500, 50)]
+        work = [client.prepare(ranges) for client in senders]
+        chain.rows[STOPPED] = send_all(left, senders, work, options.row_s)
+        merchants = withdrawable(queries.sealed, WITHDRAWALS, WITHDRAWALS)
+        runs = runs_of(left, keys[:-1], queries.sealed)
+        chain.withdrawn["one of four stopped"] = measure_withdrawals(
+            left, runs, senders, merchants, options.withdrawals_s
+        )
+    return chain
 
 
-def send_all(nodes: Sequence[Validator], work: Sequence[Sequence[bytes]], records: int) -> Sent:
-    """Every client's transactions at once; client n at node n modulo their number."""
-    began = time.perf_counter()
-    with ThreadPoolExecutor(len(work)) as pool:
-        done = list(pool.map(lambda at: send(nodes[at % len(nodes)], work[at])[0], range(len(work))))
-    return Sent(records, time.perf_counter() - began, [one for several in done for one in several])
-
-
-class Heights:
-    """When each node first proved each height."""
-
-    def __init__(self, nodes: Sequence[Validator]) -> None:
-        self._seen: list[dict[int, float]] = [{} for _ in nodes]
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._watch, args=(at, node)) for at, node in enumerate(nodes)]
-        for thread in self._threads:
-            thread.start()
-
-    def _watch(self, at: int, node: Validator) -> None:
-        while not self._stop.is_set():
-            height = node.newest().header.header.height
-            self._seen[at].setdefault(height, time.perf_counter())
-            time.sleep(POLL_S)
-
-    def proven_s(self, height: int) -> float:
-        """When the last of the nodes had a header above `height`."""
-
-        def known() -> bool:
-            return all(any(seen > height for seen in list(one)) for one in self._seen)
-
-        wait_for(known, f"every node proves height {height}")
-        return max(min(when for seen, when in list(one.items()) if seen > height) for one in self._seen)
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
-def clients(per_platform: int = 1) -> list[Publisher]:
-    until_ms = now_ms() + VALID_MS
-    return [
-        Publisher(CHAIN_ID, one.id, one.key(Role.TRANSACTION), f"network {one.name}", until_ms) for one in PLATFORMS
-    ]
-
-
-def _work(
-    publishers: Sequence[Publisher], size: int, rounds: int, version: Callable[[int], int], nonce: int, start: int = 0
-) -> list[list[bytes]]:
-    return [
-        [
-            one.publish(range(start + at * size, start + (at + 1) * size), version(at), nonce + at)
-            for at in range(rounds)
-        ]
-        for one in publishers
-    ]
-
-
-def measure(directory: Path, count: int = 4, batches: int = 4) -> list[Figure]:
-    """Rows of batches 500, 50 and 1, and a withdrawal on an idle chain."""
-    publishers, figures, rows = clients(), [], []
-    with running(directory / f"network-{count}", count) as nodes:
-        for name, size, rounds, version, nonce in (
-            ("first publishes, batches of 500, each with a consent", 500, batches, 1, 1),
-            ("updates, batches of 500", 500, batches, 2, 1_000),
-            ("updates, batches of 50", 50, 10, 3, 2_000),
-            ("updates, one by one", 1, 40, 4, 3_000),
-        ):
-            work = _work(publishers, size, rounds, lambda at, version=version: version, nonce)  # type: ignore[misc]
-            sent = send_all(nodes, work, size * rounds * len(publishers))
-            middle, late = statistics.median(sent.proven_ms), sent.percentile(0.99)
-            rows.append([name, f"{sent.speed:,.0f}", f"{middle:,.0f}", f"{late:,.0f}"])
-            figures += [
-                Figure(f"{count} validators: {name}", round(sent.speed), "records/s"),
-                Figure(f"{count} validators: {name}: until proven, median", round(middle, 1), "ms"),
-                Figure(f"{count} validators: {name}: until proven, p99", round(late, 1), "ms"),
-            ]
-        figures += _withdrawals(nodes, publishers[0], count)
-    show(
-        f"Records committed through {count} validators, all rules, fsync",
-        ["8 clients, one transaction in flight each", "records/s", "p50 ms", "p99 ms"],
-        rows,
-        "until proven at the client's node; transactions signed beforehand; engines, nodes and clients on the same cores",
-    )
+def measure(directory: Path, pool: Pool, options: Options | None = None) -> list[Figure]:
+    """All rows, shown as tables; nothing, and a line that says so, where the engine was not built."""
+    if not ENGINE.exists():
+        print("NOT MEASURED: four validators. The engine is not built: make cometbft\n")
+        return []
+    began, options = time.perf_counter(), options or Options()
+    solo = measure_solo(directory, pool, options)
+    network = measure_network(directory, pool, options)
+    figures = show_rows(solo, network)
+    figures += show_processors([solo, network])
+    figures += measure_stages(directory / "stages", NODES)
+    figures += show_spans(network)
+    figures += show_withdrawals(network)
+    figures += show_queries(solo, network)
+    print(f"measured in {time.perf_counter() - began:.0f} s; load average now {os.getloadavg()[0]:.1f}\n")
     return figures
 
 
-def _withdrawals(nodes: Sequence[Validator], publisher: Publisher, count: int) -> list[Figure]:
-    heights, everywhere, answered = Heights(nodes), [], []
-    try:
-        for number in range(20):
-            time.sleep(0.3)  # an idle chain
-            began = time.perf_counter()
-            (took_ms,), (height,) = send(nodes[0], [publisher.withdraw(100 + number, 3, 4_000 + number)])
-            answered.append(took_ms)
-            everywhere.append((heights.proven_s(height) - began) * 1000)
-    finally:
-        heights.stop()
-    show(
-        f"A withdrawal on an idle chain of {count} validators, 20 of them",
-        ["from its sending", "median ms", "worst ms"],
-        [
-            [name, f"{statistics.median(times):,.0f}", f"{max(times):,.0f}"]
-            for name, times in (("proven at the platform's node", answered), ("provable at every node", everywhere))
-        ],
-    )
-    return [
-        Figure(f"{count} validators: withdrawal provable at every node", round(statistics.median(everywhere)), "ms"),
-        Figure(f"{count} validators: withdrawal provable at every node, worst", round(max(everywhere)), "ms"),
-    ]
+def main() -> None:
+    usual = Options()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--row-seconds", type=float, default=usual.row_s, help="the longest of each row of publishing")
+    parser.add_argument("--query-seconds", type=float, default=usual.query_s, help="of each round of queries")
+    parser.add_argument("--rounds", type=int, default=usual.rounds, help="of queries")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    given = parser.parse_args()
+    about = machine()
+    with (
+        tempfile.TemporaryDirectory(prefix="onecode-bench-") as name,
+        multiprocessing.get_context("spawn").Pool(2) as pool,
+    ):
+        figures = measure(
+            Path(name), pool, Options(given.row_seconds, query_s=given.query_seconds, rounds=given.rounds)
+        )
+    if figures:
+        save(given.output, about, figures)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="onecode-bench-") as name:
-        measure(Path(name))
+    main()

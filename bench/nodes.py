@@ -13,13 +13,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.attested import HEADER_AGE_MS_MAX, EnclaveSocket, grant_keys
+from bench.attested import EnclaveSocket, grant_keys, write_enclave
 from bench.processes import Child, write_private
 from bench.state import State
-from bench.world import CHAIN_ID, PLATFORMS, VALIDATOR, VENDOR, key, now_ms
-from onecode.proof.governance import DAY_MS
-from onecode.proof.leaves import Role
-from onecode.proof.trust import TrustBody, certify_anchor, sign_trust_file
+from bench.world import CHAIN_ID, VALIDATOR, key
 
 NODE_ID = "bench"
 
@@ -39,39 +36,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def trust_file(state: State) -> bytes:
-    """Platform 0's trust file for the anchor header."""
-    body = TrustBody(
-        chain_id=CHAIN_ID,
-        header=state.anchor.signed,
-        validators=state.anchor.validators,
-        trusting_period_ms=14 * DAY_MS,
-        issued_ms=now_ms(),
-    )
-    anchor = PLATFORMS[0].key(Role.ANCHOR)
-    certificate = certify_anchor(CHAIN_ID, PLATFORMS[0].root, anchor.public, now_ms() + 80 * DAY_MS)
-    return sign_trust_file(body, certificate, anchor).encoded()
-
-
 def start_node(stack: ExitStack, state: State, directory: Path, processes: int) -> Served:
     """Start so many workers and one enclave with as many workers; returns when the enclave holds all keys. `stack`
     ends them."""
     directory.mkdir()
     (directory / "store").symlink_to(state.store.absolute())
-    write_private(directory / "trust.cbor", trust_file(state))
-    write_private(directory / "vendor.key", key(VENDOR).seed.hex().encode())
     write_private(directory / "validator.key", key(VALIDATOR).seed.hex().encode())
-    enclave = {
-        "chain_id": CHAIN_ID,
-        "node_id": NODE_ID,
-        "socket": str(directory / "enclave.sock"),
-        "workers": processes,
-        "trust_file": str(directory / "trust.cbor"),
-        "pinned_root": PLATFORMS[0].root.public.hex(),
-        "vendor_key": str(directory / "vendor.key"),
-        "allow_solo": True,
-        "header_age_ms_max": HEADER_AGE_MS_MAX,
-    }
+    enclave = write_enclave(directory, state.ground, NODE_ID, directory / "enclave.sock", processes)
     worker = {
         "chain_id": CHAIN_ID,
         "data_dir": str(directory),
@@ -82,9 +53,8 @@ def start_node(stack: ExitStack, state: State, directory: Path, processes: int) 
         "enclave_workers": processes,
         "address_requests_per_s": 0,
     }
-    (directory / "enclave.json").write_text(json.dumps(enclave))
     (directory / "node.json").write_text(json.dumps(worker))
-    enclave_process = stack.enter_context(Child("onecode.enclave", str(directory / "enclave.json")))
+    enclave_process = stack.enter_context(Child("onecode.enclave", str(enclave)))
     enclave_process.wait_ready()
     ports, workers = [free_port() for _ in range(processes)], []
     for port in ports:
@@ -94,6 +64,6 @@ def start_node(stack: ExitStack, state: State, directory: Path, processes: int) 
         child.wait_ready()
     connection = EnclaveSocket(directory / "enclave.sock")
     status = connection.wait_height(state.head.height)
-    grant_keys(connection.call, state)
+    grant_keys(connection.call, state.ground, state.header_at)
     connection.close()
     return Served(ports, status.query_key, [child.pid for child in workers], enclave_process.pid)

@@ -86,10 +86,10 @@ def open_enclave(state: State) -> Enclave:
     """An enclave in this process that knows the newest header and holds all keys."""
     anchor = Trust(trusted_state(state.anchor.signed.header, state.anchor.validators))
     settings = EnclaveSettings(CHAIN_ID, "bench", anchor, HEADER_AGE_MS_MAX)
-    enclave = Enclave(settings, SoftwareAttester(key(VENDOR), state.measurement), secrets.token_bytes, now_ms())
+    enclave = Enclave(settings, SoftwareAttester(key(VENDOR), state.ground.measurement), secrets.token_bytes, now_ms())
     update = header_update_bytes(state.head, with_platforms=True)
     enclave.accept_header(parse(HeaderUpdate, update), now_ms())
-    grant_keys(control_handler(enclave, ()), state)
+    grant_keys(control_handler(enclave, ()), state.ground, state.header_at)
     return enclave
 
 

@@ -14,14 +14,16 @@ STOP_S = 8.0
 
 
 class Child:
-    """`python -m MODULE ARGUMENTS`, as a context: leaving it ends the process."""
+    """`python -m MODULE ARGUMENTS`, as a context: leaving it ends the process. log: where its messages go, to be shown
+    if it is not ready."""
 
-    def __init__(self, module: str, *arguments: str, quiet: bool = False) -> None:
+    def __init__(self, module: str, *arguments: str, quiet: bool = False, log: Path | None = None) -> None:
+        self._log = log
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if quiet else None,
+            stderr=subprocess.DEVNULL if quiet else log.open("wb") if log is not None else None,
             text=True,
         )
         self.said: dict[str, Any] = {}
@@ -34,7 +36,8 @@ class Child:
         """The ready line."""
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
-            raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait()}")
+            said = self._log.read_text("utf-8", "replace")[-2_000:] if self._log is not None else ""
+            raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait()}\n{said}")
         self.said = json.loads(line)
         return self.said
 

@@ -63,7 +63,9 @@ def measure(directory: Path) -> list[Figure]:
         ("updates, batches of 500", batches, 2, 1_000),
         ("updates, one by one", singles, 3, 2_000),
     ):
-        transactions = [publisher.publish(batch, version, nonce + at) for at, batch in enumerate(numbers)]
+        transactions = [
+            publisher.publish([(number, version) for number in batch], nonce + at) for at, batch in enumerate(numbers)
+        ]
         speed, took_ms = _send(solo, transactions, sum(map(len, numbers)))
         middle = statistics.median(took_ms)
         rows.append([name, f"{speed:,.0f}", f"{middle:.1f}", f"{max(took_ms):.1f}"])

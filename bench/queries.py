@@ -32,6 +32,7 @@ class Run:
     """What the queries of one round have in common.
 
     devices: how many wallets ask in turn; 0 means that every query comes from a new one with a new credential.
+    ids: of the merchants by their numbers, where they are not those of `bench.world`.
     """
 
     seed: bytes
@@ -43,10 +44,16 @@ class Run:
     header: VerifiedHeader
     platforms_root: bytes
     leaves: dict[bytes, PlatformLeaf]
+    chain_id: str = CHAIN_ID
+    ids: tuple[bytes, ...] = ()
 
     def again(self, seed: bytes) -> Run:
         """The same for a new round."""
         return dataclasses.replace(self, seed=seed, made_ms=now_ms())
+
+    def merchant(self, number: int) -> bytes:
+        """The id of the merchant with this number."""
+        return self.ids[number] if self.ids else identity(number)
 
     def network(self, own: bytes) -> VerifiedNetwork:
         """What a wallet of `own` knows of the node; the attestation of its enclave is taken as verified."""
@@ -80,11 +87,12 @@ def _device(label: bytes) -> SigningKey:
 
 
 @cache
-def _known_credential(platform: int, device: bytes, from_ms: int) -> bytes:
-    return _credential(platform, device, from_ms)
+def _known_credential(chain_id: str, platform: int, device: bytes, from_ms: int) -> bytes:
+    return make_credential(chain_id, platform, device, from_ms)
 
 
-def _credential(platform: int, device: bytes, from_ms: int) -> bytes:
+def make_credential(chain_id: str, platform: int, device: bytes, from_ms: int) -> bytes:
+    """A device's credential for twelve hours, issued by the platform at this place."""
     issuer = PLATFORMS[platform]
     body = Credential(
         platform=issuer.id,
@@ -93,7 +101,7 @@ def _credential(platform: int, device: bytes, from_ms: int) -> bytes:
         valid_from_ms=from_ms,
         valid_until_ms=from_ms + 12 * HOUR_MS,
     )
-    return sign_credential(CHAIN_ID, body, issuer.key(Role.DEVICE))
+    return sign_credential(chain_id, body, issuer.key(Role.DEVICE))
 
 
 def pending(run: Run, number: int) -> Pending:
@@ -104,14 +112,14 @@ def pending(run: Run, number: int) -> Pending:
     if run.devices:
         device = _device(b"device %d" % (number % run.devices))
         from_ms = run.made_ms // HOUR_MS * HOUR_MS
-        credential = _known_credential(place, device.public, from_ms)
+        credential = _known_credential(run.chain_id, place, device.public, from_ms)
     else:
         device = SigningKey.from_seed(sha256(b"%s device %d" % (run.seed, number)))
-        credential = _credential(place, device.public, run.made_ms - HOUR_MS)
-    payer = Payer(CHAIN_ID, own.id, credential, device, (partner.id,))
+        credential = make_credential(run.chain_id, place, device.public, run.made_ms - HOUR_MS)
+    payer = Payer(run.chain_id, own.id, credential, device, (partner.id,))
     entropy = (sha256(b"%s id %d" % (run.seed, number)) + sha256(b"%s reply %d" % (run.seed, number)))[:48]
     network = run.network(own.id)
-    return build_pending(identity(merchant), payer, network, run.header, run.mode, entropy, run.made_ms)
+    return build_pending(run.merchant(merchant), payer, network, run.header, run.mode, entropy, run.made_ms)
 
 
 def check_answer(run: Run, number: int, sent: bytes, answer: bytes) -> Resolution:
@@ -144,5 +152,5 @@ def write_queries(path: Path, run: Run, count: int, pool: Pool, chunk: int = 500
 
 def write_lookups(path: Path, run: Run, count: int) -> None:
     """The same merchants as in `write_queries`, asked of a directory: merchant and service in CBOR."""
-    bodies = [encode([identity(draw(run, number)), SERVICE_PAY]) for number in range(count)]
+    bodies = [encode([run.merchant(draw(run, number)), SERVICE_PAY]) for number in range(count)]
     path.write_bytes(frames(bodies))

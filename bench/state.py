@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from multiprocessing.pool import Pool
 from pathlib import Path
 
+from bench.attested import Ground
 from bench.world import CHAIN_ID, VALIDATOR, Rows, genesis, identity, key, now_ms
 from onecode.node.blocks import StoredHeader, load_header
 from onecode.node.solo_chain import SoloChain
 from onecode.node.store import WriterStore, open_writer
 from onecode.node.view import Head, load_head
 from onecode.node.writer import BlockWriter
-from onecode.proof.governance import DAY_MS, ENCLAVE_POLICY_KEY, EnclavePolicy
+from onecode.proof.governance import DAY_MS, ENCLAVE_POLICY_KEY
+from onecode.proof.header import SignedHeader, ValidatorSet
 from onecode.proof.map import Section
 from onecode.record.payment import SERVICE_PAY
 from onecode.registry.application import Application
 from onecode.registry.map import build, load
 from onecode.registry.store import Table, envelope_key, link_key
-from onecode.schema import parse
 
 CHUNK = 2_000
 BLOCK_BYTES_MAX = 4 << 20
@@ -45,9 +46,15 @@ class State:
     built_s: float
 
     @property
-    def measurement(self) -> bytes:
-        """Of the enclave that may be attested: what the code was when the state was built."""
-        return parse(EnclavePolicy, self.policy).measurements[0].measurement
+    def ground(self) -> Ground:
+        """What its enclaves and key services start from."""
+        return Ground(CHAIN_ID, self.anchor.signed, self.anchor.validators, self.policy)
+
+    def header_at(self, height: int) -> tuple[SignedHeader, ValidatorSet]:
+        """The newest header, the only one that an enclave binds here."""
+        if height != self.head.height:
+            raise RuntimeError(f"the enclave bound the header {height}, not the newest")
+        return self.head.signed, self.head.validator_set
 
     @property
     def store(self) -> Path:
@@ -63,7 +70,7 @@ def _chunk(given: tuple[list[int], int]) -> list[Rows]:
     return [Rows(number, day_ms) for number in numbers]
 
 
-def _rows(count: int, pool: Pool) -> Iterator[list[Rows]]:
+def merchant_rows(count: int, pool: Pool) -> Iterator[list[Rows]]:
     """All merchants ascending by id, made by the pool."""
     numbers = sorted(range(count), key=identity)
     day_ms = now_ms() // DAY_MS * DAY_MS
@@ -78,7 +85,7 @@ def build_state(directory: Path, count: int, pool: Pool) -> State:
     writer = BlockWriter(store, Application(store, CHAIN_ID))
     chain = SoloChain(writer, key(VALIDATOR), CHAIN_ID, now_ms, BLOCK_BYTES_MAX)
     chain.start(genesis())
-    entries = _fill(store, directory / "directory.sqlite", _rows(count, pool))
+    entries = _fill(store, directory / "directory.sqlite", merchant_rows(count, pool))
     build(store, Section.MERCHANTS, entries)
     chain.heartbeat()  # the header that carries the root over them; commits
     with store.snapshot() as reader:

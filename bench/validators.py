@@ -1,6 +1,7 @@
-"""Several validators on this machine: whole nodes with the engine, one query worker each, no enclave unless asked for.
+"""Whole nodes of a chain of their own on this machine: several validators with engines, or one with `solo`.
 
-All keys are derived from labels; the platforms are those of `bench.world`, on a chain of this measurement's own.
+Each has one query worker, and one enclave process where it is asked for. All keys are derived from labels; the
+platforms are those of `bench.world`. Engines' messages go into files beside the nodes.
 """
 
 from __future__ import annotations
@@ -8,32 +9,39 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from bench.attested import EnclaveSocket, Ground, grant_keys, write_enclave
+from bench.load import children
 from bench.nodes import free_port
 from bench.processes import Child, write_private
 from bench.world import PLATFORMS, genesis, key, now_ms
 from onecode.node.engine_home import node_id
 from onecode.proof.governance import ValidatorLeaf
+from onecode.proof.header import SignedHeader, ValidatorSet
 from onecode.proof.leaves import PlatformNode
-from onecode.query.messages import HeaderView
+from onecode.query.messages import HeaderView, NetworkView
+from onecode.registry.genesis import Genesis
 from onecode.schema import parse, to_plain
 from onecode.wire import SigningKey
 
-CHAIN_ID = "bench-network"
+CHAIN_ID, SOLO_ID = "bench-network", "solo-bench-network"
 ENGINE = Path(__file__).parents[1] / "bin" / "cometbft"
-READY_S = 60.0
+READY_S = 90.0
 POWER = 10
+ROLES = ("writer", "engine", "worker", "enclave", "supervisor")
 
 
 @dataclass(frozen=True, slots=True)
 class Validator:
-    """One node. url: of its API."""
+    """One node. url: of its API. rpc_port: of its engine, if it has one."""
 
+    chain_id: str
     name: str
     directory: Path
     url: str
@@ -45,18 +53,49 @@ class Validator:
         place = urlsplit(self.url)
         return http.client.HTTPConnection(str(place.hostname), place.port, timeout=timeout_s)
 
-    def newest(self) -> HeaderView:
-        """The header that proves what the node answers from."""
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 0
+
+    def get(self, path: str) -> bytes:
+        """An answer of the API."""
         connection = self.connect()
         try:
-            connection.request("GET", "/v1/headers/latest")
+            connection.request("GET", path)
             answer = connection.getresponse()
             body = answer.read()
         finally:
             connection.close()
         if answer.status != 200:
-            raise RuntimeError(f"{self.name} has no header: {body[:200]!r}")
-        return parse(HeaderView, body)
+            raise RuntimeError(f"{self.name} answers {path} with {answer.status}: {body[:200]!r}")
+        return body
+
+    def newest(self) -> HeaderView:
+        """The header that proves what the node answers from."""
+        return parse(HeaderView, self.get("/v1/headers/latest"))
+
+    def header_at(self, height: int) -> tuple[SignedHeader, ValidatorSet]:
+        view = parse(HeaderView, self.get(f"/v1/headers/{height}"))
+        return view.header, view.validators
+
+    def roles(self) -> dict[str, list[int]]:
+        """Process ids by role."""
+        said: dict[str, Any] = json.loads((self.directory / "data" / "running.json").read_text("utf-8"))
+        writer, enclave = said["pids"]["writer"], said["pids"]["enclave"]
+        return {
+            "writer": [writer],
+            "engine": [pid for pid in children(writer) if _name(pid) == ENGINE.name],
+            "worker": said["pids"]["workers"],
+            "enclave": [enclave, *children(enclave)] if enclave else [],
+            "supervisor": [said["pid"]],
+        }
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = READY_S) -> None:
@@ -86,23 +125,30 @@ def _nodes(root: bytes, count: int) -> tuple[PlatformNode, ...]:
     )
 
 
-@contextmanager
-def running(directory: Path, count: int, heartbeat_ms: int = 1_000) -> Iterator[list[Validator]]:
-    """So many validators of equal power, ready and in agreement; they end with the context."""
-    directory.mkdir()
-    validators = tuple(
-        sorted(
-            (
-                ValidatorLeaf(key=_keys(number)[0].public, power=POWER, platform=PLATFORMS[number].id)
-                for number in range(count)
-            ),
-            key=lambda leaf: leaf.key,
-        )
+def _genesis(chain_id: str, count: int) -> Genesis:
+    validators = (
+        ValidatorLeaf(key=_keys(number)[0].public, power=POWER, platform=PLATFORMS[number].id)
+        for number in range(count)
     )
     begun = genesis()
-    admitted = tuple(replace(one, nodes=_nodes(one.root, count)) for one in begun.platforms)
-    begun = replace(begun, chain_id=CHAIN_ID, validators=validators, platforms=admitted, time_ms=now_ms())
-    (directory / "genesis.json").write_text(json.dumps(to_plain(begun)), "utf-8")
+    return replace(
+        begun,
+        chain_id=chain_id,
+        validators=tuple(sorted(validators, key=lambda leaf: leaf.key)),
+        platforms=tuple(replace(one, nodes=_nodes(one.root, count)) for one in begun.platforms),
+        time_ms=now_ms(),
+    )
+
+
+@contextmanager
+def running(
+    directory: Path, count: int, chain_id: str = CHAIN_ID, *, enclaves: bool = False, heartbeat_ms: int = 1_000
+) -> Iterator[list[Validator]]:
+    """So many validators of equal power, ready and in agreement; they end with the context. With `enclaves` each node
+    waits for one (`supply_enclaves`). `SOLO_ID` is a chain of one node."""
+    directory.mkdir()
+    engine = "solo" if chain_id == SOLO_ID else "cometbft"
+    (directory / "genesis.json").write_text(json.dumps(to_plain(_genesis(chain_id, count))), "utf-8")
     listen = [f"127.0.0.1:{free_port()}" for _ in range(count)]
     peers = [f"{node_id(_keys(number)[1])}@{listen[number]}" for number in range(count)]
     with ExitStack() as stack:
@@ -114,31 +160,54 @@ def running(directory: Path, count: int, heartbeat_ms: int = 1_000) -> Iterator[
                 write_private(own / f"{name}.key", one.seed.hex().encode())
             rpc_port = free_port()
             config = {
-                "chain_id": CHAIN_ID,
+                "chain_id": chain_id,
                 "data_dir": "data",
                 "genesis": "../genesis.json",
                 "validator_key": "validator.key",
                 "node_id": f"bench-{number}",
-                "engine": "cometbft",
-                "engine_binary": str(ENGINE),
-                "engine_node_key": "engine.key",
-                "engine_rpc_port": rpc_port,
-                "engine_listen": listen[number],
-                "engine_peers": ",".join(peer for at, peer in enumerate(peers) if at != number) or None,
-                "engine_one_machine": True,
+                "engine": engine,
                 "api_port": 0,
                 "workers": 1,
                 "heartbeat_ms": heartbeat_ms,
                 "store_map_bytes": 8 << 30,
                 "address_requests_per_s": 0,
+                "start_timeout_ms": int(READY_S * 1000),
             }
+            if engine == "cometbft":
+                config |= {
+                    "engine_binary": str(ENGINE),
+                    "engine_node_key": "engine.key",
+                    "engine_rpc_port": rpc_port,
+                    "engine_listen": listen[number],
+                    "engine_peers": ",".join(peer for at, peer in enumerate(peers) if at != number) or None,
+                    "engine_one_machine": True,
+                }
+            if enclaves:
+                config |= {"enclave_config": "enclave.json", "enclave_socket": "data/enclave.sock"}
             (own / "node.json").write_text(json.dumps(config), "utf-8")
-            child = stack.enter_context(Child("onecode.node", str(own / "node.json")))
-            found.append((own, rpc_port, child))
+            child = Child("onecode.node", str(own / "node.json"), log=own / "messages")
+            found.append((own, rpc_port, stack.enter_context(child)))
         nodes = [
-            Validator(f"n{number}", own, child.wait_ready()["url"], rpc_port, child)
+            Validator(chain_id, f"n{number}", own, child.wait_ready()["url"], rpc_port, child)
             for number, (own, rpc_port, child) in enumerate(found)
         ]
         for node in nodes:
             wait_for(lambda node=node: node.newest().header.header.height > 1, f"{node.name} has a header")  # type: ignore[misc]
         yield nodes
+
+
+def supply_enclaves(nodes: Sequence[Validator]) -> list[bytes]:
+    """Give every node's enclave a trust file and all platforms' keys; returns the enclaves' query keys."""
+    view = parse(NetworkView, nodes[0].get("/v1/network"))
+    ground = Ground(nodes[0].chain_id, view.header, view.validators, view.policy)
+    sockets = [node.directory / "data" / "enclave.sock" for node in nodes]
+    for number, (node, path) in enumerate(zip(nodes, sockets, strict=True)):
+        write_enclave(node.directory, ground, f"bench-{number}", path, 1)
+    found = []
+    for node, path in zip(nodes, sockets, strict=True):
+        connection = EnclaveSocket(path)
+        status = connection.wait_height(view.header.header.height)
+        grant_keys(connection.call, ground, node.header_at)
+        connection.close()
+        found.append(status.query_key)
+    return found

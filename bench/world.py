@@ -153,7 +153,7 @@ class Rows:
         links = []
         for own, partner in (pair, pair[::-1]):
             record = record_bytes(own, partner, self.merchant, day_ms)
-            link, envelope = _publish(own, partner, self.merchant, record)
+            link, envelope = publish_record(CHAIN_ID, own, partner, self.merchant, record)
             links.append(link)
             self.sealed.append((own.id, envelope, record))
         listed = LinkList(links=tuple(links))
@@ -173,14 +173,16 @@ class Rows:
         ).encoded()
 
 
-def _publish(own: Platform, partner: Platform, merchant: bytes, record: bytes) -> tuple[Link, bytes]:
-    """A link and its envelope, as the platform would publish them."""
+def publish_record(
+    chain_id: str, own: Platform, partner: Platform, merchant: bytes, record: bytes
+) -> tuple[Link, bytes]:
+    """Version 1: a link and its envelope, as the platform would publish them on that chain."""
     ids = RecordIds(merchant=merchant, platform=own.id, service=SERVICE_PAY, version=1, epoch=EPOCH)
     signer = own.key(Role.RECORD)
     salt = sha256(merchant + own.id)
-    signature = signer.sign(Domain.RECORD, CHAIN_ID, record)
+    signature = signer.sign(Domain.RECORD, chain_id, record)
     signed = SignedRecord(salt=salt, record=record, record_key=signer.public, signature=signature)
-    envelope = seal_envelope(CHAIN_ID, ids, signed, own.epoch_key, sha256(salt)[:NONCE_BYTES])
+    envelope = seal_envelope(chain_id, ids, signed, own.epoch_key, sha256(salt)[:NONCE_BYTES])
     link = Link(
         platform=own.id,
         version=1,
@@ -188,6 +190,6 @@ def _publish(own: Platform, partner: Platform, merchant: bytes, record: bytes) -
         audience=(partner.id,),
         height=1,
         envelope_hash=sha256(envelope),
-        commitment=commitment(CHAIN_ID, ids, salt, record),
+        commitment=commitment(chain_id, ids, salt, record),
     )
     return link, envelope

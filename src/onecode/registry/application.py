@@ -21,7 +21,7 @@ from onecode.registry.genesis import RULE_VERSION, Genesis, begin
 from onecode.registry.results import Result
 from onecode.registry.rules import RULES
 from onecode.registry.signatures import SignatureCache, Signatures
-from onecode.registry.state import Committed, State
+from onecode.registry.state import Committed, Effects, State
 from onecode.registry.store import Writer
 from onecode.registry.transactions import RecordPublish, RecordWithdraw
 
@@ -79,7 +79,9 @@ class Application:
         self._inspected: dict[bytes, Inspected] = {}
         self._inspected_bytes = 0
         self._height = height
-        self._start_pool()
+        self._taken: dict[bytes, Effects] = {}  # what `check` took since the last block, and what it does
+        self._waiting: dict[bytes, Effects] = {}  # the same of what it took before and the block left as it was
+        self.restart_pool()
 
     def init_chain(self, genesis: Genesis) -> bytes:
         """Write the genesis into an empty store, also again into one that was rolled back; returns the first app hash.
@@ -88,8 +90,15 @@ class Application:
         state = State(self._base)
         begin(state, genesis)
         app_hash = state.finish_block(self._writer)
-        self._start_pool()
+        self.restart_pool()
         return app_hash
+
+    def rolled_back(self, height: int) -> None:
+        """Begin anew from the store, whose open transaction was dropped: the block of `height` is the last one."""
+        self._base = Committed(self._writer, self._base.chain_id)
+        self._height = height
+        self._taken, self._waiting = {}, {}
+        self.restart_pool()
 
     def execute(self, height: int, time_ms: int, transactions: Sequence[bytes]) -> BlockOutcome:
         """Execute a decided block and write its state; `time_ms` is the block's time."""
@@ -108,7 +117,8 @@ class Application:
                 results.append(self._run(state, call, height, time_ms, Nonces.ASCENDING))
         app_hash = state.finish_block(self._writer)
         self._height = height
-        self._start_pool()
+        self._waiting, self._taken = _untouched(self._taken, state.changed()), {}
+        self.restart_pool()
         return BlockOutcome(tuple(results), app_hash, updates)
 
     def check(self, transaction: bytes, time_ms: int, *, recheck: bool = False) -> Result:
@@ -116,11 +126,19 @@ class Application:
 
         It is executed on an overlay that holds what the pool took since the last block, so that the second update of a
         record does not wait for the first one's block. After a block the overlay is empty: the engine rechecks what is
-        still waiting, in order, and thereby fills it again.
+        still waiting, in order, and thereby fills it again. A batch is not executed again if the block changed nothing
+        that it stands on.
         """
         call = self._inspect(transaction)
         if isinstance(call, Result):
             return call
+        known = self._waiting.get(transaction) or self._taken.get(transaction) if recheck else None
+        if known is not None:
+            code = admit(self._pool, call, time_ms, Nonces.ONCE)
+            if not code:
+                self._pool.redo(known)
+                self._taken[transaction] = known
+            return code
         if recheck:
             self._rechecked_items += _items(call)
             if self._rechecked_items > RECHECK_ITEMS_MAX:
@@ -129,7 +147,14 @@ class Application:
         code = self._run(self._pool, call, self._height + 1, time_ms, Nonces.ONCE).code
         if code:
             self._pool.rollback(mark)
+        elif isinstance(call.payload, RecordPublish | RecordWithdraw):
+            self._taken[transaction] = self._pool.effects(mark)
         return code
+
+    def restart_pool(self) -> None:
+        """Forget what `check` took since the last block: whatever still waits is checked again."""
+        self._pool = State(self._base, trial=True)
+        self._rechecked_items = 0
 
     def judge(self, height: int, time_ms: int, candidates: Sequence[bytes]) -> list[TransactionResult]:
         """What would become of each of `candidates`, executed in this order in a block of their own; changes nothing.
@@ -218,9 +243,13 @@ class Application:
                 self._inspected_bytes -= len(oldest)
         return call
 
-    def _start_pool(self) -> None:
-        self._pool = State(self._base, trial=True)
-        self._rechecked_items = 0
+
+def _untouched(taken: dict[bytes, Effects], changed: set[tuple[Section, bytes]]) -> dict[bytes, Effects]:
+    """Those batches of records that a block has left as they were. They read the leaves that they write, governance and
+    platforms, and floors, which change only with the entry that they write."""
+    if any(section in (Section.GOVERNANCE, Section.PLATFORMS) for section, _ in changed):
+        return {}
+    return {raw: effects for raw, effects in taken.items() if changed.isdisjoint(effects[0])}
 
 
 def _items(call: Inspected) -> int:

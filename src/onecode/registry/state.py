@@ -36,6 +36,8 @@ NO_LINKS = LinkList(links=())
 DECODED_MAX = 100_000  # leaves, and links lists, that are kept decoded
 _ABSENT = object()
 
+Effects = tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]  # leaves, links lists and envelopes, by their keys
+
 
 class Committed:
     """What the store holds as of its last block, and the part of it that is in memory decoded.
@@ -112,11 +114,30 @@ class State:
             else:
                 table[key] = old
 
+    def effects(self, mark: int) -> Effects:
+        """What has been written since `mark`, quotas aside."""
+        tables = (self._leaves, self._links, self._envelopes)
+        found: Effects = ({}, {}, {})
+        for table, key, _ in self._journal[mark:]:
+            for own, written in zip(tables, found, strict=True):
+                if table is own:
+                    written[key] = own[key]
+        return found
+
+    def redo(self, effects: Effects) -> None:
+        """Write again what was written on an earlier overlay; no `rollback` takes it back."""
+        for own, written in zip((self._leaves, self._links, self._envelopes), effects, strict=True):
+            own.update(written)
+
     def _set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
         self._journal.append((table, key, table.get(key, _ABSENT)))
         table[key] = value
 
     # --- leaves
+
+    def changed(self) -> set[tuple[Section, bytes]]:
+        """The leaves that were written."""
+        return set(self._leaves)
 
     def get(self, section: Section, key: bytes, kind: type[M]) -> M | None:
         """The leaf under `key`, or None."""

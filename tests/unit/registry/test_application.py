@@ -21,6 +21,7 @@ from onecode.registry.transactions import (
     MerchantOrderkeys,
     MerchantRecover,
     MerchantUnlink,
+    PlatformSuspend,
     parse_transaction,
 )
 from onecode.schema import to_plain
@@ -141,6 +142,44 @@ def test_the_recheck_of_a_long_pool_looks_at_admission_only() -> None:
         raw = world.publish(platform, *items)
         assert world.application.check(raw, world.time_ms, recheck=True) == Result.ITEMS_FAILED
     assert world.application.check(world.publish(platform, *items), world.time_ms, recheck=True) == Result.OK
+
+
+def test_what_a_block_left_alone_is_not_executed_again_and_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    (first, second), platform = world.merchants[:2], world.platforms[0]
+    waiting = world.publish(platform, world.first(first, platform))
+    assert world.application.check(waiting, world.time_ms) == Result.OK
+    world.block(world.publish(world.platforms[1], world.first(second, world.platforms[1])))
+    runs = []
+    monkeypatch.setattr(world.application, "_run", lambda *given: runs.append(given))
+    assert world.application.check(waiting, world.time_ms, recheck=True) == Result.OK
+    assert not runs
+    monkeypatch.undo()
+    assert world.application.check(world.publish(platform, world.publication(first, 2)), world.time_ms) == Result.OK
+    late_ms = world.time_ms + 7_200_000
+    assert world.application.check(waiting, late_ms, recheck=True) == Result.EXPIRED
+
+
+def test_what_a_block_touched_is_executed_again() -> None:
+    world = World()
+    merchant, (platform, other) = world.merchants[0], world.platforms[:2]
+    world.link(merchant, platform)
+    update = world.publish(platform, world.publication(merchant, 2))
+    assert world.application.check(update, world.time_ms) == Result.OK
+    world.block(world.publish(other, world.first(merchant, other)))
+    assert world.application.check(update, world.time_ms, recheck=True) == Result.OK
+    unlink = MerchantUnlink(platform=platform.id, service=PAY)
+    world.block(world.merchant_call(merchant, Kind.MERCHANT_UNLINK, unlink))
+    assert world.application.check(update, world.time_ms, recheck=True) == Result.ITEMS_FAILED
+
+
+def test_what_stands_on_a_platform_that_changed_is_executed_again() -> None:
+    world = World()
+    merchant, platform = world.merchants[0], world.platforms[0]
+    waiting = world.publish(platform, world.first(merchant, platform))
+    assert world.application.check(waiting, world.time_ms) == Result.OK
+    world.block(world.platform_call(platform, Kind.PLATFORM_SUSPEND, PlatformSuspend()))
+    assert world.application.check(waiting, world.time_ms, recheck=True) == Result.PLATFORM_INACTIVE
 
 
 def test_checking_and_preparing_write_nothing() -> None:
