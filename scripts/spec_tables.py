@@ -15,7 +15,7 @@ from onecode.wire import Domain
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "spec" / "messages.md"
-ROOMS = ("record", "proof", "query", "registry", "attest", "enclave", "node")
+ROOMS = ("record", "proof", "query", "registry", "attest", "enclave", "node", "network")
 
 HEAD = """# Messages
 

@@ -6,6 +6,7 @@ They prove nothing: what a payment rests on goes through `wallet/`. One pool of 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -97,6 +98,26 @@ class NodeClient:
         """One leaf of a public section with its proof: an encoded LeafView, unverified."""
         return self._call("GET", f"/v1/leaves/{section.name.lower()}/{key.hex()}")
 
+    def network(self) -> bytes:
+        """What wallets fetch first: an encoded NetworkView, unverified."""
+        return self._call("GET", "/v1/network")
+
+    def changes(self, from_height: int, header: Callable[[str, str], dict[str, str]]) -> Iterator[dict[str, Any]]:
+        """The members' stream of changes from a height on, one line a time, until it is closed or silent. `header`
+        gives what proves the member, of method and path."""
+        path = f"/v1/members/events?from_height={from_height}"
+        url = self.url.rstrip("/") + path
+        try:
+            with _http().stream("GET", url, headers=header("GET", path), timeout=self.timeout_ms / 1000) as answer:
+                if not answer.is_success:
+                    raise answer_error(answer.status_code, answer.read())
+                for line in answer.iter_lines():
+                    found = _json(line.encode())
+                    if isinstance(found, dict):
+                        yield found
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable("http.unreachable", f"{url} cannot be reached: {type(error).__name__}") from None
+
     def newest_header(self) -> bytes:
         """The newest header with its validators: an encoded HeaderView, unverified."""
         return self._call("GET", "/v1/headers/latest")
@@ -161,9 +182,44 @@ class PlatformClient:
         path = f"/v1/payments/{quote(payment, safe='')}/refunds"
         return dict(self._json("POST", path, body, {"idempotency-key": key}))
 
-    def evidence(self, payment: str) -> bytes:
-        """A payment's evidence: an encoded EvidenceFile, to be verified by whoever wants to know."""
-        return self._bytes("GET", f"/v1/payments/{quote(payment, safe='')}/evidence", None, {"accept": CBOR})
+    def void(self, payment: str) -> dict[str, Any]:
+        """Take a payment back in full."""
+        return dict(self._json("POST", f"/v1/payments/{quote(payment, safe='')}/void", {}))
+
+    def evidence(self, payment: str, checkpoint: int | None = None) -> bytes:
+        """A payment's evidence: an encoded EvidenceFile, to be verified by whoever wants to know. checkpoint: serial of
+        a later one, up to which the way is added."""
+        later = "" if checkpoint is None else f"?checkpoint={checkpoint}"
+        return self._bytes("GET", f"/v1/payments/{quote(payment, safe='')}/evidence{later}", None, {"accept": CBOR})
+
+    def checkpoints(self, first: int = 1, platform: str | None = None) -> list[dict[str, Any]]:
+        """Checkpoints from a serial on, at most 20; of another platform those that this one countersigned."""
+        other = "" if platform is None else f"&platform={quote(platform, safe='')}"
+        return list(self._json("GET", f"/v1/checkpoints?from={first}{other}"))
+
+    def waiting_checkpoints(self) -> dict[str, Any]:
+        """What is not countersigned yet and why, and what contradicts what was seen before."""
+        return dict(self._json("GET", "/v1/checkpoints/waiting"))
+
+    def notices(self, state: str | None = None) -> list[dict[str, Any]]:
+        """The newest notices to partners."""
+        return list(self._json("GET", "/v1/notices" + ("" if state is None else f"?state={state}")))
+
+    def set_webhook(self, merchant: str, url: str) -> dict[str, Any]:
+        """Where a merchant hears of events; the secret in the answer is shown this once."""
+        return dict(self._json("PUT", f"/v1/merchants/{merchant}/webhook", {"url": url}))
+
+    def remove_webhook(self, merchant: str) -> dict[str, Any]:
+        """No more deliveries."""
+        return dict(self._json("DELETE", f"/v1/merchants/{merchant}/webhook"))
+
+    def deliveries(self, state: str | None = None) -> list[dict[str, Any]]:
+        """The newest deliveries to webhooks."""
+        return list(self._json("GET", "/v1/webhooks/deliveries" + ("" if state is None else f"?state={state}")))
+
+    def retry_delivery(self, delivery: int) -> dict[str, Any]:
+        """Send a delivery again that was given up."""
+        return dict(self._json("POST", f"/v1/webhooks/deliveries/{delivery}/retry", {}))
 
     def events(self, merchant: str, after: int = 0, wait_ms: int = 20_000) -> Any:
         """Events of a merchant's till after the one numbered `after`; waits up to `wait_ms` for one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onecode.errors import Unreachable
-from onecode.network.processes import Child, stop_children
+from onecode.network.processes import Child, _descendants, _runs, kill_tree, node_processes, stop_children
 
 READY = "import sys, time, json\nprint('noise')\nprint(json.dumps({'ready': True, 'url': 'x'}), flush=True)\n"
 
@@ -58,3 +58,41 @@ def test_a_child_that_does_not_end_is_killed(module: Path) -> None:
     started.wait_ready(soon())
     stop_children([started], grace_ms=200)
     assert started.ended() == -9
+
+
+def test_a_tree_is_killed_with_all_that_it_has_started(module: Path) -> None:
+    source = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+    started = child(module, "tree", source + READY + "time.sleep(60)\n")
+    started.wait_ready(soon())
+    (grandchild,) = (pid for pid, _ in _descendants(started.pid))
+    assert _runs(grandchild)
+    kill_tree(started.pid)
+    assert not _runs(grandchild) and not _runs(started.pid)
+    started.wait_stopped(soon())
+    assert started.ended() == -9
+
+
+def test_the_processes_of_a_node_are_told_apart(module: Path) -> None:
+    """By how they were started; this one plays a supervisor with a writer, its engine, two workers and an enclave."""
+    nap = "import sys, time; time.sleep(60)"
+    parent = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); time.sleep(60)"
+    source = f"""
+import subprocess, sys
+for program, words in (
+    ({nap!r}, ["--role", "worker"]),
+    ({parent!r}, [{nap!r}, "--role", "writer"]),
+    ({nap!r}, ["--role", "worker"]),
+    ({parent!r}, [{nap!r}, "onecode.enclave"]),
+):
+    subprocess.Popen([sys.executable, "-c", program, *words])
+"""
+    started = child(module, "supervisor", source + READY + "time.sleep(60)\n")
+    started.wait_ready(soon())
+    wanted = {"supervisor", "writer", "engine", "worker-0", "worker-1", "enclave", "enclave-worker-0"}
+    until_s = soon()
+    while set(found := node_processes(started.pid)) != wanted:
+        assert time.monotonic() < until_s, found
+        time.sleep(0.05)
+    assert len(set(found.values())) == 7 and found["supervisor"] == started.pid
+    kill_tree(started.pid)
+    started.wait_stopped(soon())
