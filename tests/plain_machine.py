@@ -26,6 +26,9 @@ class PlainMachine:
         update(self.writer, Section.ALIASES, dict(genesis))
         return app_hash(section_roots(self.writer))
 
+    def rolled_back(self, height: int) -> None:
+        """Nothing is remembered beside the store."""
+
     def _run(self, transactions: Sequence[bytes]) -> tuple[list[TransactionResult], dict[bytes, bytes | None]]:
         changes: dict[bytes, bytes | None] = {}
         results: list[TransactionResult] = []

@@ -22,10 +22,10 @@ from conftest import ROOT
 from integration.abci_process import STORE
 from onecode.errors import OnecodeError, Unreachable
 from onecode.node.blocks import load_place, load_proven
-from onecode.node.engine_home import EngineSettings, node_id, write_home
+from onecode.node.engine_home import EngineSettings, StateSync, node_id, write_home
 from onecode.node.store import ReaderStore, open_reader
-from onecode.proof.governance import DAY_MS, DEFAULT_PARAMETERS, HOUR_MS, ValidatorLeaf
-from onecode.proof.leaves import Role
+from onecode.proof.governance import DAY_MS, DEFAULT_PARAMETERS, HOUR_MS, Parameters, ValidatorLeaf
+from onecode.proof.leaves import PlatformNode, Role
 from onecode.registry.genesis import Genesis
 from onecode.registry.transactions import (
     Consent,
@@ -78,8 +78,10 @@ def wait_for(condition: Any, what: str, seconds: float = BACK_S) -> Any:
 class Member:
     """One validator: an engine and its application, each a process that may be killed."""
 
-    def __init__(self, directory: Path, name: str) -> None:
-        self.name = name
+    def __init__(self, directory: Path, name: str, **options: Any) -> None:
+        """`options`: of the application, as abci_process.py takes them."""
+        self.name, self.options = name, options
+        self.script = "abci_process.py"
         self.directory = directory / name
         self.directory.mkdir()
         self.home, self.store, self.socket = self.directory / "engine", self.directory / "store", self.directory / "s"
@@ -94,31 +96,50 @@ class Member:
     def address(self) -> str:
         return f"127.0.0.1:{self.p2p_port}"
 
-    def write(self, genesis: Genesis, members: list[Member]) -> None:
+    @property
+    def node_id(self) -> str:
+        return node_id(self.node_key)
+
+    def write(
+        self,
+        genesis: Genesis,
+        members: list[Member],
+        heartbeat_ms: int = HEARTBEAT_MS,
+        state_sync: StateSync | None = None,
+    ) -> None:
+        """`members`: the peers to connect to; itself is passed over."""
+        peers = [one for one in members if one is not self]
+        self.options["configured_peers"] = [one.node_id for one in peers]
         settings = EngineSettings(
             home=self.home,
             application=self.socket,
             rpc_port=self.rpc_port,
             p2p=self.address,
             moniker=self.name,
-            peers=tuple(f"{node_id(one.node_key)}@{one.address}" for one in members if one is not self),
-            heartbeat_ms=HEARTBEAT_MS,
+            peers=tuple(f"{one.node_id}@{one.address}" for one in peers),
+            heartbeat_ms=heartbeat_ms,
             one_machine=True,
+            state_sync=state_sync,
         )
         write_home(settings, genesis, self.validator_key, self.node_key)
 
     def start(self) -> None:
-        arguments = [self.store, self.socket, str(self.rpc_port), self.genesis]
+        arguments = [self.store, self.socket, str(self.rpc_port), self.genesis, json.dumps(self.options)]
         with self.log.open("ab") as log:
             self.socket.unlink(missing_ok=True)
             self.application = subprocess.Popen(
-                [sys.executable, TESTS / "integration" / "abci_process.py", *arguments],
+                [sys.executable, TESTS / "integration" / self.script, *arguments],
                 env={**os.environ, "PYTHONPATH": str(TESTS)},
                 stdout=log,
                 stderr=log,
             )
-            wait_for(self.socket.exists, "the application's socket")
+            wait_for(self._listens, "the application's socket")
             self.engine = subprocess.Popen([BINARY, "start", "--home", self.home], stdout=log, stderr=log)
+
+    def _listens(self) -> bool:
+        ended = self.application is None or self.application.poll() is not None
+        assert not ended, self.log.read_text("utf-8", "replace")[-2000:]
+        return self.socket.exists()
 
     def kill(self, who: str) -> None:
         """kill -9 of `application`, `engine` or `both`. The other of the two must end by itself."""
@@ -151,20 +172,32 @@ class Member:
 
 
 class Network:
-    """`size` validators of equal power, and a platform for each client of the load."""
+    """`size` validators of equal power, others without a vote, and a platform for each client of the load. `nodes`:
+    how many of the members are nodes of the first platform on chain."""
 
-    def __init__(self, directory: Path, size: int, clients: int) -> None:
-        self.members = [Member(directory, f"n{number}") for number in range(size)]
+    def __init__(
+        self,
+        directory: Path,
+        size: int,
+        clients: int,
+        others: int = 0,
+        nodes: int = 0,
+        parameters: Parameters = DEFAULT_PARAMETERS,
+    ) -> None:
+        self.members = [Member(directory, f"n{number}") for number in range(size + others)]
         self.platforms = [Platform(f"p{number}") for number in range(clients)]
         time_ms = now_ms()
         self.genesis = Genesis(
             chain_id=CHAIN_ID,
             time_ms=time_ms,
-            parameters=DEFAULT_PARAMETERS,
-            platforms=tuple(platform.admission(time_ms) for platform in self.platforms),
+            parameters=parameters,
+            platforms=(
+                self.platforms[0].admission(time_ms, nodes=platform_nodes(self.members[:nodes])),
+                *(platform.admission(time_ms) for platform in self.platforms[1:]),
+            ),
             validators=tuple(
                 ValidatorLeaf(key=member.validator_key.public, power=10, platform=self.platforms[0].id)
-                for member in self.members
+                for member in self.members[:size]
             ),
             services=(PAY,),
             measurements=(),
@@ -182,8 +215,30 @@ class Network:
             member.kill("both")
 
 
-def publish(platform: Platform, merchant: Merchant, nonce: int) -> bytes:
+def platform_nodes(members: list[Member]) -> tuple[PlatformNode, ...]:
+    return tuple(PlatformNode(node_id=member.node_id, url="https://node.example") for member in members)
+
+
+def publish(platform: Platform, merchant: Merchant, nonce: int, valid_ms: int = HOUR_MS // 2) -> bytes:
     """A merchant's first record."""
+    return publish_many(platform, [merchant], nonce, valid_ms)
+
+
+def publish_many(platform: Platform, merchants: list[Merchant], nonce: int, valid_ms: int = HOUR_MS // 2) -> bytes:
+    """The first records of several merchants, in one transaction."""
+    return build_transaction(
+        CHAIN_ID,
+        Kind.RECORD_PUBLISH,
+        RecordPublish(items=tuple(_publication(platform, merchant) for merchant in merchants)),
+        signer=platform.id,
+        signer_kind=SignerKind.PLATFORM,
+        key=platform.keys[Role.TRANSACTION],
+        nonce=nonce,
+        valid_until_ms=now_ms() + valid_ms,
+    )
+
+
+def _publication(platform: Platform, merchant: Merchant) -> Publication:
     consent = Consent(
         purpose=Purpose.PUBLISH,
         merchant=merchant.id,
@@ -192,7 +247,7 @@ def publish(platform: Platform, merchant: Merchant, nonce: int) -> bytes:
         consent_serial=0,
         expires_ms=now_ms() + DAY_MS,
     )
-    item = Publication(
+    return Publication(
         merchant=merchant.id,
         service=PAY,
         version=1,
@@ -202,16 +257,6 @@ def publish(platform: Platform, merchant: Merchant, nonce: int) -> bytes:
         commitment=sha256(merchant.id),
         consent=sign_consent(CHAIN_ID, consent, merchant.controller),
         birth=merchant.birth,
-    )
-    return build_transaction(
-        CHAIN_ID,
-        Kind.RECORD_PUBLISH,
-        RecordPublish(items=(item,)),
-        signer=platform.id,
-        signer_kind=SignerKind.PLATFORM,
-        key=platform.keys[Role.TRANSACTION],
-        nonce=nonce,
-        valid_until_ms=now_ms() + HOUR_MS // 2,
     )
 
 

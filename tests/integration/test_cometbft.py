@@ -33,16 +33,20 @@ from onecode.node.blocks import load_block, load_header, load_proven, load_state
 from onecode.node.solo_chain import data_hash, results_hash
 from onecode.node.store import open_writer
 from onecode.proof.header import header_hash
+from onecode.proof.leaves import LinkList, Role
 from onecode.proof.light import Trust, require_fresh, trusted_state, verify_header
 from onecode.proof.map import Section, verify_presence, verify_roots
-from onecode.query.messages import HeaderView
+from onecode.query.messages import HeaderView, MemberView
+from onecode.query.requests import MEMBER_HEADER, member_header
 from onecode.registry.application import Application
 from onecode.registry.genesis import Genesis
 from onecode.registry.map import load, prove, section_roots
+from onecode.registry.narrowing import NARROWING_HEADER, Narrowing, parse_narrowing
 from onecode.registry.results import Result
 from onecode.registry.store import MemoryStore, Table
+from onecode.registry.transactions import Kind, RecordWithdraw, SignerKind, Withdrawal, build_transaction
 from onecode.schema import parse
-from unit.registry.world import Merchant
+from unit.registry.world import PAY, Merchant, Platform
 
 ROUNDS = 6
 
@@ -182,9 +186,9 @@ def _height(reader) -> int:  # type: ignore[no-untyped-def]
 
 
 class RunningNode:
-    """A whole node with the engine `cometbft`: supervisor, writer, engine, one query worker; no enclave."""
+    """A whole node with the engine `cometbft`: supervisor, writer, engine, query workers; no enclave."""
 
-    def __init__(self, directory: Path, network: Network) -> None:
+    def __init__(self, directory: Path, network: Network, workers: int = 1) -> None:
         self.platform, self.member = network.platforms[0], network.members[0]
         self.directory = directory
         for name, key in (("validator", self.member.validator_key), ("node", self.member.node_key)):
@@ -203,7 +207,7 @@ class RunningNode:
             "engine_rpc_port": self.member.rpc_port,
             "engine_listen": self.member.address,
             "api_port": 0,
-            "workers": 1,
+            "workers": workers,
             "heartbeat_ms": 1_000,
             "store_map_bytes": 1 << 30,
             "restart_delay_ms_min": 100,
@@ -222,9 +226,40 @@ class RunningNode:
         children = Path(f"/proc/{self.writer}/task/{self.writer}/children").read_text("ascii").split()
         return int(children[0])
 
-    def submit(self, transaction: bytes) -> httpx.Response:
+    def submit(self, transaction: bytes, wait: str = "proven") -> httpx.Response:
         headers = {"content-type": "application/cbor"}
-        return self.client.post("/v1/transactions?wait=proven", content=transaction, headers=headers)
+        return self.client.post(f"/v1/transactions?wait={wait}", content=transaction, headers=headers)
+
+    def decide(self) -> tuple[str, int]:
+        """Hash and height of a publication that was just acknowledged as decided."""
+        number = next(self.numbers)
+        transaction = publish(self.platform, Merchant(f"m{number}"), number)
+        answer = self.submit(transaction, "decided")
+        while answer.status_code != 200:  # while the writer or the engine is away
+            time.sleep(0.02)
+            answer = self.submit(transaction, "decided")
+        assert (answer.json()["code"], type(answer.json()["proven"])) == (0, bool)
+        return answer.json()["hash"], answer.json()["height"]
+
+    def shown(self, merchant: Merchant) -> tuple[bool, Narrowing | None]:
+        """Whether a member is shown a link of the merchant, and what is said to be decided; on a connection of its own,
+        so by any of the workers."""
+        path = f"/v1/members/merchants/{merchant.id.hex()}"
+        key = self.platform.keys[Role.TRANSACTION]
+        headers = {MEMBER_HEADER: member_header(CHAIN_ID, self.platform.id, key, "GET", path, b"", now_ms())}
+        answer = httpx.get(self.process.said["url"] + path, headers=headers, timeout=20)
+        assert answer.status_code == 200, answer.text
+        links = parse(MemberView, answer.content).merchant.links
+        said = answer.headers.get(NARROWING_HEADER)
+        linked = links is not None and bool(parse(LinkList, links).links)
+        return linked, None if said is None else parse_narrowing(said)
+
+    def kill(self, who: str) -> None:
+        """kill -9 of `writer`, `engine` or `both`."""
+        engine, writer = self.engine(), self.writer
+        for process, named in ((engine, "engine"), (writer, "writer")):
+            if who in (named, "both"):
+                os.kill(process, signal.SIGKILL)
 
     def publish(self) -> bytes:
         """Publish a merchant, trying again while the node cannot."""
@@ -262,3 +297,63 @@ def test_a_node_with_the_engine(directory: Path) -> None:
         assert not Path(f"/proc/{engine}").exists()
     finally:
         node.process.stop(signal.SIGKILL)
+
+
+@pytest.mark.timeout(600)
+def test_what_was_acknowledged_as_decided_outlives_kill_9_right_after_the_answer(directory: Path) -> None:
+    node = RunningNode(directory, Network(directory, 1, clients=1))
+    decided: list[tuple[str, int]] = []
+    before_proof = 0
+    try:
+        for number in range(9):
+            node.publish()  # all processes are there again
+            decided.append(node.decide())
+            node.kill(("writer", "engine", "both")[number % 3])
+            answer = node.client.get(f"/v1/transactions/{decided[-1][0]}").json()
+            assert (answer["status"] in ("decided", "proven"), answer["height"]) == (True, decided[-1][1])
+            before_proof += answer["status"] == "decided"
+        node.publish()
+        for hashed, height in decided:
+            answer = node.client.get(f"/v1/transactions/{hashed}").json()
+            assert (answer["status"], answer["height"], answer["code"]) == ("proven", height, 0)
+        assert before_proof  # else nothing was killed while its proof was on its way
+        assert node.process.stop() == 0
+    finally:
+        node.process.stop(signal.SIGKILL)
+
+
+@pytest.mark.timeout(600)
+def test_whoever_asks_after_the_answer_learns_what_was_decided(directory: Path) -> None:
+    node = RunningNode(directory, Network(directory, 1, clients=1), workers=2)
+    told = 0
+    try:
+        for _ in range(10):
+            node.publish()
+            merchant = Merchant(f"m{next(node.numbers) - 1}")
+            assert node.shown(merchant) == (True, None)
+            transaction = withdraw(node.platform, merchant, next(node.numbers))
+            answer = node.submit(transaction, "decided").json()
+            assert answer["code"] == 0
+            while True:
+                linked, narrowing = node.shown(merchant)
+                if not linked:
+                    break
+                assert narrowing is not None  # neither proven nor said: a payment would be taken
+                assert (narrowing.height, narrowing.ended) == (answer["height"], (node.platform.id,))
+                told += 1
+        assert told  # else all was proven before anybody asked
+    finally:
+        node.process.stop(signal.SIGKILL)
+
+
+def withdraw(platform: Platform, merchant: Merchant, nonce: int) -> bytes:
+    return build_transaction(
+        CHAIN_ID,
+        Kind.RECORD_WITHDRAW,
+        RecordWithdraw(items=(Withdrawal(merchant=merchant.id, service=PAY, version=1),)),
+        signer=platform.id,
+        signer_kind=SignerKind.PLATFORM,
+        key=platform.keys[Role.TRANSACTION],
+        nonce=nonce,
+        valid_until_ms=now_ms() + 60_000,
+    )

@@ -100,6 +100,15 @@ def test_headers_by_height(network: Network) -> None:
     assert refusal(network.get("/v1/headers/-1")) == (400, "http.parameter")
 
 
+def test_a_newer_header_can_be_waited_for(network: Network) -> None:
+    height = parse(HeaderView, network.get("/v1/headers/latest").content).header.header.height
+    assert parse(HeaderView, network.get("/v1/headers/latest?above=1").content).header.header.height >= height
+    newer = parse(HeaderView, network.get(f"/v1/headers/latest?above={height}", timeout=60).content)
+    verified(newer)
+    assert newer.header.header.height > height  # the heartbeat is shorter than the wait
+    assert refusal(network.get("/v1/headers/latest?above=-1")) == (400, "http.parameter")
+
+
 def test_a_leaf_is_proven_present_or_absent(network: Network) -> None:
     def leaf(section: Section, leaf_key: bytes) -> LeafView:
         path = f"/v1/leaves/{section.name.lower()}/{leaf_key.hex()}"

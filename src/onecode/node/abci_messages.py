@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from onecode.errors import Malformed
+from onecode.node.snapshots import SnapshotInfo
 from onecode.proof.protobuf import NANOS_PER_SECOND, bytes_field, message_field, uvarint, varint_field
 
 MESSAGE_BYTES_MAX = 64 << 20
@@ -44,7 +45,6 @@ class ProposalStatus(IntEnum):
     REJECT = 2
 
 
-SNAPSHOT_ABORT = 2  # of both result enums: no snapshot is restored
 _EXCEPTION = 1
 _RECHECK = 1
 
@@ -62,6 +62,13 @@ class InitChain:
     chain_id: str
     initial_height: int
     validators: tuple[EngineValidator, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to the application by its path. The engine's own are about peers."""
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,30 @@ class DecidedBlock:
     time_ns: int
     transactions: tuple[bytes, ...]
     header_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotOffer:
+    """A snapshot that a peer offers, and the app hash of its height, which the engine has verified."""
+
+    snapshot: SnapshotInfo
+    app_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkWanted:
+    height: int
+    format: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkGiven:
+    """A chunk from the peer `sender`, an engine's node id."""
+
+    index: int
+    chunk: bytes
+    sender: str
 
 
 # --- decoding
@@ -185,6 +216,10 @@ def parse_init_chain(data: bytes) -> InitChain:
     return InitChain(chain_id, _number(fields, 6), tuple(validators))
 
 
+def parse_query(data: bytes) -> Query:
+    return Query(_bytes(read_fields(data), 2).decode("utf-8", "replace"))
+
+
 def parse_check_tx(data: bytes) -> CheckTx:
     fields = read_fields(data)
     return CheckTx(_bytes(fields, 1), _number(fields, 2) == _RECHECK)
@@ -203,6 +238,29 @@ def parse_process_proposal(data: bytes) -> Proposal:
 def parse_finalize_block(data: bytes) -> DecidedBlock:
     fields = read_fields(data)
     return DecidedBlock(_number(fields, 5), _time_ns(fields, 6), _all_bytes(fields, 1), _bytes(fields, 4))
+
+
+def parse_offer_snapshot(data: bytes) -> SnapshotOffer:
+    fields = read_fields(data)
+    snapshot = read_fields(_bytes(fields, 1))
+    info = SnapshotInfo(
+        height=_number(snapshot, 1),
+        format=_number(snapshot, 2),
+        chunks=_number(snapshot, 3),
+        hash=_bytes(snapshot, 4),
+        metadata=_bytes(snapshot, 5),
+    )
+    return SnapshotOffer(info, _bytes(fields, 2))
+
+
+def parse_load_snapshot_chunk(data: bytes) -> ChunkWanted:
+    fields = read_fields(data)
+    return ChunkWanted(_number(fields, 1), _number(fields, 2), _number(fields, 3))
+
+
+def parse_apply_snapshot_chunk(data: bytes) -> ChunkGiven:
+    fields = read_fields(data)
+    return ChunkGiven(_number(fields, 1), _bytes(fields, 2), _bytes(fields, 3).decode("utf-8", "replace"))
 
 
 # --- encoding
@@ -252,6 +310,11 @@ def query_response(code: int, detail: str, height: int) -> bytes:
     return varint_field(1, code) + bytes_field(3, detail.encode("utf-8")) + varint_field(9, height)
 
 
+def commit_response(retain_height: int) -> bytes:
+    """`retain_height`: the engine may forget its blocks below; 0 keeps all."""
+    return varint_field(3, retain_height)
+
+
 def prepare_proposal_response(transactions: Sequence[bytes]) -> bytes:
     return b"".join(message_field(1, transaction) for transaction in transactions)
 
@@ -263,3 +326,34 @@ def process_proposal_response(status: ProposalStatus) -> bytes:
 def finalize_block_response(results: Sequence[bytes], validators: Sequence[EngineValidator], app_hash: bytes) -> bytes:
     """`results`: one a transaction, as `proof.transaction.result_bytes` writes it (code and data)."""
     return b"".join(message_field(2, one) for one in results) + _updates(3, validators) + bytes_field(5, app_hash)
+
+
+def list_snapshots_response(snapshots: Sequence[SnapshotInfo]) -> bytes:
+    return b"".join(
+        message_field(
+            1,
+            varint_field(1, one.height)
+            + varint_field(2, one.format)
+            + varint_field(3, one.chunks)
+            + bytes_field(4, one.hash)
+            + bytes_field(5, one.metadata),
+        )
+        for one in snapshots
+    )
+
+
+def load_snapshot_chunk_response(chunk: bytes | None) -> bytes:
+    """Nothing for a chunk that is not there."""
+    return bytes_field(1, chunk or b"")
+
+
+def offer_snapshot_response(result: int) -> bytes:
+    return varint_field(1, result)
+
+
+def apply_snapshot_chunk_response(result: int, refetch: Sequence[int], reject: Sequence[str]) -> bytes:
+    return (
+        varint_field(1, result)
+        + bytes_field(2, b"".join(map(uvarint, refetch)))
+        + b"".join(bytes_field(3, sender.encode("utf-8")) for sender in reject)
+    )

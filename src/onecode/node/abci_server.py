@@ -20,6 +20,7 @@ from onecode.node.abci_messages import MESSAGE_BYTES_MAX, Method, exception, par
 CONNECTIONS = 4
 RECEIVE_BYTES = 256 << 10
 SEND_TIMEOUT_S = 10.0
+IDLE_S = 0.2
 
 
 class AbciHandler(Protocol):
@@ -27,6 +28,10 @@ class AbciHandler(Protocol):
 
     def answer(self, method: int, message: bytes) -> bytes:
         """The response's message. Whatever it raises ends the server."""
+        ...
+
+    def idle(self) -> None:
+        """Called when the engine has asked nothing for a while. Whatever it raises ends the server."""
         ...
 
 
@@ -103,7 +108,10 @@ class AbciServer:
         self._selector.register(self._stopped, selectors.EVENT_READ, None)
         try:
             while True:
-                for key, _ in self._selector.select():
+                ready = self._selector.select(IDLE_S)
+                if not ready:
+                    self._handler.idle()
+                for key, _ in ready:
                     if key.fileobj is self._stopped:
                         return
                     if key.fileobj is self._listener:

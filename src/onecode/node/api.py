@@ -7,8 +7,10 @@ from functools import partial
 
 from onecode.errors import Malformed, OnecodeError, Unreachable, Untrusted
 from onecode.node.config import NodeConfig
+from onecode.node.decided import Decided
 from onecode.node.described import DESCRIBED
 from onecode.node.enclave_port import EnclavePort, enclave_down
+from onecode.node.engine_window import EngineWindow
 from onecode.node.link import Link
 from onecode.node.members import Members
 from onecode.node.metrics import Board, Meter, worker_families
@@ -49,6 +51,7 @@ __all__ = ["NodeApi", "enclave_plain", "writer_down"]
 
 PUBLIC_SECTIONS = (Section.PLATFORMS, Section.GOVERNANCE, Section.ENCLAVES, Section.COUNTERS)
 QUERY_ATTEMPTS = 10  # heights that may pass by before a query is refused as busy
+NEWER_WAIT_S = 15.0  # for a newer header, where one is asked for; a wallet waits a little longer
 QUERY_ROUTE = ("POST", "/v1/query")
 
 
@@ -62,10 +65,13 @@ class NodeApi:
         self._head: Head | None = None
         self._mark = b""
         self._turn = 0
+        self._waiting = 0  # readers that wait for a newer header
         self._changed = asyncio.Event()
-        self._members = Members(config, store, self.look, self._wait_for_change)
+        self._decided = Decided(config.decided_path)
+        self._opened = 0  # height of the newest decided block that was seen
+        self._members = Members(config, store, self.look, self._wait_for_change, self._decided)
         self._operations = Operations(config, store, ports, writer, self.look)
-        self._transactions = Transactions(store, writer)
+        self._transactions = Transactions(store, writer, self._decided)
         self._meter: Meter | None = None
         self._router = self._routes()
 
@@ -88,7 +94,6 @@ class NodeApi:
             QUERY_ROUTE: self.query,
             ("GET", "/v1/network"): self.network,
             ("GET", "/v1/network.json"): operations.network,
-            ("GET", "/v1/headers/latest"): self.latest_header,
             ("GET", "/v1/headers/{height}"): self.header,
             ("GET", "/v1/leaves/{section}/{key}"): self.leaf,
             ("GET", "/v1/transactions/{hash}"): lambda request, reply: reply(transactions.look_up(request)),
@@ -102,8 +107,10 @@ class NodeApi:
         for (method, pattern), handler in handlers.items():
             router.add(method, pattern, handler, DESCRIBED[method, pattern])
         for method, pattern, waiting in (
+            ("GET", "/v1/headers/latest", self.latest_header),
             ("GET", "/v1/status", operations.status),
             ("POST", "/v1/transactions", transactions.submit),
+            ("POST", "/v1/engine", EngineWindow(self._config).ask),
         ):
             router.add_async(method, pattern, waiting, DESCRIBED[method, pattern])
         operations.describe(router)
@@ -117,14 +124,17 @@ class NodeApi:
         if self._head is None or mark != self._mark:
             self._head = load_head(reader, self._head)
             self._mark = mark
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self._announce()
         for port in self._ports:
             port.follow(self._head)
         return self._head
 
     def poll(self, connections: int = 0) -> None:
-        """Notice a newer state without being asked, and note what is under way."""
+        """Notice a newer state or decided block without being asked, and note what is under way."""
+        opened = self._decided.load()
+        if opened is not None and opened.height != self._opened:
+            self._opened = opened.height
+            self._announce()
         with self._store.snapshot() as reader:
             self.look(reader)
         if self._meter is not None:
@@ -132,6 +142,11 @@ class NodeApi:
             board.set(board.place("queries_in_flight"), sum(port.link.in_flight for port in self._ports))
             board.set(board.place("streams"), self._members.streams)
             board.set(board.place("connections"), connections)
+
+    def _announce(self) -> None:
+        """Wake who waits for a change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _wait_for_change(self, timeout_s: float) -> bool:
         """Whether a newer state came in time."""
@@ -203,10 +218,33 @@ class NodeApi:
             body = network_view_bytes(reader, self.look(reader), status.query_key if status else None)
         reply(Response(200, body, CBOR))
 
-    def latest_header(self, request: Request, reply: Reply) -> None:
+    async def latest_header(self, request: Request) -> Response:
+        """The newest header; with `above`, once it is higher than that, or after a while as it is."""
+        given = request.query("above")
+        if given is None:
+            head = self._newest()
+        else:
+            if self._waiting >= self._config.streams_max:
+                raise Unreachable(
+                    "http.streams", "this node has too many waiting readers", status=429, retry_after_ms=10_000
+                )
+            self._waiting += 1
+            try:
+                head = await self._newer(uint(given, "above"))
+            finally:
+                self._waiting -= 1
+        return Response(200, HeaderView(header=head.signed, validators=head.validator_set).encoded(), CBOR)
+
+    def _newest(self) -> Head:
         with self._store.snapshot() as reader:
-            head = self.look(reader)
-        reply(Response(200, HeaderView(header=head.signed, validators=head.validator_set).encoded(), CBOR))
+            return self.look(reader)
+
+    async def _newer(self, height: int) -> Head:
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + NEWER_WAIT_S
+        while (head := self._newest()).height <= height and (left_s := ends_s - loop.time()) > 0:
+            await self._wait_for_change(left_s)
+        return head
 
     def header(self, request: Request, reply: Reply) -> None:
         height = uint(request.parameters["height"], "height")

@@ -43,7 +43,7 @@ class StoredHeader(Message):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a snapshot's state stands; height 0 and an empty hash before the first block."""
+    """Where a snapshot's state stands: height 0 before the first block, with an empty hash before the genesis."""
 
     height: int
     app_hash: bytes
@@ -96,6 +96,11 @@ def load_proven(reader: Reader) -> StoredHeader | None:
     if provable is None or int.from_bytes(provable, "big") != load_state(reader).height:
         return None
     return load_header(reader, int.from_bytes(provable, "big") + 1)
+
+
+def put_genesis(writer: Writer, app_hash: bytes) -> None:
+    """Record the state before block 1."""
+    writer.put(Table.META, STATE_KEY, height_key(0) + app_hash)
 
 
 def put_state(writer: Writer, block: StoredBlock) -> None:

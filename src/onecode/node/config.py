@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ class NodeConfig:
     chain_id: str
     data_dir: Path
     genesis: Path
-    validator_key: Path
     node_id: str
+    validator_key: Path | None = None
     engine: str = "solo"
     engine_binary: Path | None = None
     engine_node_key: Path | None = None
@@ -34,6 +35,11 @@ class NodeConfig:
     engine_listen: str = "0.0.0.0:26656"
     engine_peers: str | None = None
     engine_one_machine: bool = False
+    snapshot_interval_ms: int = 21_600_000
+    snapshots_kept: int = 2
+    state_sync_servers: str | None = None
+    state_sync_trust_height: int | None = None
+    state_sync_trust_hash: str | None = None
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     workers: int = 2
@@ -90,9 +96,24 @@ class NodeConfig:
         return self.data_dir / "abci.sock"
 
     @property
+    def decided_path(self) -> Path:
+        """The newest decided block, which the store does not show before its proof is there."""
+        return self.data_dir / "decided"
+
+    @property
+    def snapshots_path(self) -> Path:
+        """Where snapshots of the state lie, for nodes that join."""
+        return self.data_dir / "snapshots"
+
+    @property
     def boards_path(self) -> Path:
         """Where the processes keep their counters."""
         return self.data_dir / "metrics"
+
+    @property
+    def engine_board(self) -> Path:
+        """What the writer saw of the engine."""
+        return self.boards_path / "engine"
 
     @property
     def worker_boards(self) -> list[Path]:
@@ -135,6 +156,8 @@ RANGES = {
     "address_requests_per_s": (0, 1 << 20),
     "address_connections_max": (0, 1 << 20),
     "keep_blocks": (0, 1 << 40),
+    "snapshot_interval_ms": (0, 1 << 40),
+    "snapshots_kept": (1, 10),
 }
 
 
@@ -173,7 +196,7 @@ def _wrong(name: str, what: str) -> Misconfigured:
 def _value(name: str, kind: str, value: Any, directory: Path) -> Any:
     if value is None and kind.endswith("| None"):
         return None
-    if kind == "int":
+    if kind.startswith("int"):
         least, greatest = RANGES.get(name, (1, 1 << 40))
         if type(value) is not int or not least <= value <= greatest:
             raise _wrong(name, f"a whole number from {least} to {greatest}")
@@ -190,11 +213,15 @@ def _value(name: str, kind: str, value: Any, directory: Path) -> Any:
 def _require_consistent(config: NodeConfig) -> None:
     if config.engine not in ENGINES:
         raise _wrong("engine", f"one of {', '.join(ENGINES)}")
+    if config.engine == "solo" and config.validator_key is None:
+        raise Misconfigured("config.missing", "the option validator_key is needed for solo", field="validator_key")
     if config.engine == "cometbft":
         if config.engine_binary is None or config.engine_node_key is None:
             raise _wrong("engine_binary" if config.engine_binary is None else "engine_node_key", "a path, for cometbft")
         if config.chain_id.startswith(SOLO_PREFIX):
             raise _wrong("chain_id", f"one that does not begin with {SOLO_PREFIX}, for cometbft")
+    if config.state_sync_servers is not None:
+        _require_state_sync(config)
     if len(config.chain_id.encode("utf-8")) > CHAIN_ID_CHARS_MAX:
         raise _wrong("chain_id", f"at most {CHAIN_ID_CHARS_MAX} bytes")
     if len(config.node_id) > 64:
@@ -206,3 +233,16 @@ def _require_consistent(config: NodeConfig) -> None:
     for name, path in (("data_dir", config.submission_socket), ("enclave_socket", config.enclave_path)):
         if len(str(path).encode("utf-8")) > SOCKET_PATH_BYTES_MAX:
             raise _wrong(name, f"shorter: the socket {path} may have {SOCKET_PATH_BYTES_MAX} bytes")
+
+
+def _require_state_sync(config: NodeConfig) -> None:
+    """State sync starts from a header that the operator trusts, and asks two organisations."""
+    servers = (config.state_sync_servers or "").split(",")
+    if config.engine != "cometbft":
+        raise _wrong("state_sync_servers", "null, unless the engine is cometbft")
+    if len(servers) < 2 or not all(one.strip().startswith(("http://", "https://")) for one in servers):
+        raise _wrong("state_sync_servers", "the API addresses of two nodes or more, with commas between")
+    if config.state_sync_trust_height is None:
+        raise _wrong("state_sync_trust_height", "the height of a header that is trusted")
+    if not re.fullmatch("[0-9a-fA-F]{64}", config.state_sync_trust_hash or ""):
+        raise _wrong("state_sync_trust_hash", "the hash of that header, 64 hex digits")

@@ -61,7 +61,13 @@ DESCRIBED: dict[tuple[str, str], About] = {
             ),
         ),
     ),
-    ("GET", "/v1/headers/latest"): About(text="The newest provable header.", answers=(_message("HeaderView"),)),
+    ("GET", "/v1/headers/latest"): About(
+        text="The newest provable header. With `above`: as soon as it is higher than that, or as it is after 15 s.",
+        answers=(_message("HeaderView"),),
+        parameters=(
+            Parameter("above", "query", "a height that is known", {"type": "string", "pattern": "^[0-9]{1,18}$"}),
+        ),
+    ),
     ("GET", "/v1/headers/{height}"): About(
         text="The header of a height.", answers=(_message("HeaderView"),), parameters=(HEIGHT,)
     ),
@@ -81,8 +87,9 @@ DESCRIBED: dict[tuple[str, str], About] = {
         members=True,
     ),
     ("POST", "/v1/transactions"): About(
-        text="Submit a transaction and wait for it. One that was decided and failed is a 200 with its code." + ACCEPT,
-        answers=(_object(hash=TEXTUAL, **DECIDED), _message("TransactionView")),
+        text="Submit a transaction and wait until it is decided for good, or also proven. One that was decided and "
+        "failed is a 200 with its code." + ACCEPT,
+        answers=(_object(hash=TEXTUAL, **DECIDED, proven={"type": "boolean"}), _message("TransactionView")),
         parameters=(Parameter("wait", "query", "until when to wait", {"enum": ["none", "decided", "proven"]}),),
         body="Transaction",
         refusals=(401, 409),
@@ -95,8 +102,23 @@ DESCRIBED: dict[tuple[str, str], About] = {
         ),
         parameters=(_hex("hash", "SHA-256 of the transaction's bytes", 32, 32),),
     ),
+    ("POST", "/v1/engine"): About(
+        text="What the light client of a node that joins asks of the engine: JSON-RPC, answered in the engine's words.",
+        answers=((JSON, {"type": "object"}),),
+        json_body={
+            "type": "object",
+            "required": ["method"],
+            "properties": {
+                "jsonrpc": TEXTUAL,
+                "id": {"type": "integer", "minimum": 0, "maximum": (1 << 53) - 1},
+                "method": {"enum": ["commit", "consensus_params", "validators"]},
+                "params": {"type": "object", "properties": {"height": {"type": "string", "pattern": "^[0-9]{1,18}$"}}},
+            },
+        },
+    ),
     ("GET", "/v1/members/merchants/{merchant}"): About(
-        text="A merchant's entry, links and envelopes, with proofs.",
+        text="A merchant's entry, links and envelopes, with proofs. Where a block that is decided, but not proven yet, "
+        "takes something from the merchant, the header `Onecode-Decided` holds a `Narrowing` in hex.",
         answers=(_message("MemberView"),),
         parameters=(
             _hex("merchant", "merchant id", 20, 20),
@@ -111,7 +133,8 @@ DESCRIBED: dict[tuple[str, str], About] = {
         members=True,
     ),
     ("GET", "/v1/members/events"): About(
-        text="Committed changes as they come, a line of JSON a block. Go on from the last line's height + 1.",
+        text="Committed changes as they come, a line of JSON a block. Go on from the last line's height + 1. With "
+        "`decided` a block has a line as soon as it is decided, and its own when it is proven.",
         answers=((b"application/x-ndjson", {"type": "string"}),),
         parameters=(
             Parameter(
@@ -120,6 +143,7 @@ DESCRIBED: dict[tuple[str, str], About] = {
                 "the first height; the next one, if it is not given",
                 {"type": "string", "pattern": "^[0-9]{1,18}$"},
             ),
+            Parameter("decided", "query", "1: also what is decided, and not proven yet", {"enum": ["0", "1"]}),
         ),
         members=True,
     ),

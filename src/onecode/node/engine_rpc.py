@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from onecode.errors import Malformed, Misconfigured, Unreachable
@@ -20,6 +21,17 @@ ANSWER_BYTES_MAX = 8 << 20
 VALIDATORS_A_PAGE = 100  # the engine gives no more
 PAGES_MAX = 100
 IN_CACHE = "tx already exists in cache"  # CometBFT's `ErrTxInCache`, told in an error's text alone
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """How the engine stands. first_block: the lowest height that it has; power: of its vote, 0 for none."""
+
+    height: int
+    first_block: int
+    catching_up: bool
+    power: int
+    peers: int
 
 
 class EngineRpc:
@@ -68,6 +80,30 @@ class EngineRpc:
         if type(code) is not int:
             raise Misconfigured("engine.answer", f"what answers at {self._place()} is no engine: no code")
         return code
+
+    def status(self) -> EngineStatus:
+        """How the engine stands. Raises `Unreachable`, and `Misconfigured` where the answer is none of CometBFT's."""
+        answer, net = self._get("status"), self._get("net_info")
+        try:
+            chain = _member(answer, "sync_info")
+            return EngineStatus(
+                height=int(_member(chain, "latest_block_height")),
+                first_block=int(_member(chain, "earliest_block_height")),
+                catching_up=bool(_member(chain, "catching_up")),
+                power=int(_member(_member(answer, "validator_info"), "voting_power")),
+                peers=int(_member(net, "n_peers")),
+            )
+        except (Malformed, TypeError, ValueError) as error:
+            raise Misconfigured("engine.answer", f"what answers at {self._place()} is no engine: {error}") from error
+
+    def furthest_peer(self) -> int:
+        """The greatest height that a peer says it decides; 0 without peers. Raises as `status` does."""
+        answer = self._get("dump_consensus_state")
+        try:
+            states = [_member(_member(peer, "peer_state"), "round_state") for peer in _member(answer, "peers") or ()]
+            return max((int(_member(state, "height")) for state in states), default=0)
+        except (Malformed, TypeError, ValueError) as error:
+            raise Misconfigured("engine.answer", f"what answers at {self._place()} is no engine: {error}") from error
 
     def close(self) -> None:
         if self._connection is not None:

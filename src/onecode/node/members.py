@@ -8,15 +8,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from onecode.errors import Declined, OnecodeError, Unreachable, Untrusted
+from onecode.errors import Declined, Malformed, OnecodeError, Unreachable, Untrusted
 from onecode.node.blocks import load_block, load_first, load_header, load_state
 from onecode.node.child import now_ms
 from onecode.node.config import NodeConfig
+from onecode.node.decided import Decided, OpenBlock
 from onecode.node.routes import CBOR, Reply, Request, Response, Streaming, hex_bytes, uint
 from onecode.node.store import ReaderStore
 from onecode.node.streams import Channel
 from onecode.node.submission import result_name
-from onecode.node.view import Head, member_view_bytes, raw_list, raw_map
+from onecode.node.view import Head, listed_platforms, member_view_bytes, raw_list, raw_map
 from onecode.proof.governance import ObserverLeaf, observer_key
 from onecode.proof.leaves import ID, SERVICE
 from onecode.proof.map import Section
@@ -30,6 +31,7 @@ from onecode.query.requests import (
     verify_observer,
 )
 from onecode.registry.map import load
+from onecode.registry.narrowing import NARROWING_HEADER, narrowing_header
 from onecode.registry.store import Reader
 from onecode.schema import parse
 from onecode.wire import encode, sha256
@@ -51,8 +53,10 @@ class Members:
         store: ReaderStore,
         look: Callable[[Reader], Head],
         changed: Callable[[float], Any],
+        decided: Decided,
     ) -> None:
         self._config = config
+        self._decided = decided
         self._store = store
         self._look = look
         self._changed = changed
@@ -92,11 +96,15 @@ class Members:
     def merchant(self, request: Request, reply: Reply) -> None:
         merchant = ID.load(hex_bytes(request.parameters["merchant"], "merchant", 20, 20), "merchant")
         service = SERVICE.load(request.query("service") or "pay", "service")
+        opened = self._decided.load()  # before the snapshot, which then holds every block before it
+        headers = b""
         with self._store.snapshot() as reader:
             head = self._look(reader)
             self.require(request, reader, head)
             body = member_view_bytes(reader, head, merchant, service)
-        reply(Response(200, body, CBOR))
+            if opened is not None and opened.follows(reader):
+                headers = _narrowing(opened, merchant, service, listed_platforms(reader, merchant, service))
+        reply(Response(200, body, CBOR, headers))
 
     def block(self, request: Request, reply: Reply) -> None:
         """An encoded `BlockView`."""
@@ -115,7 +123,11 @@ class Members:
         reply(Response(200, raw_map(parts), CBOR))
 
     def events(self, request: Request, reply: Reply) -> None:
-        """One line of JSON for each block that changed something, from a height on, for as long as it is read."""
+        """One line of JSON for each block that changed something, from a height on, for as long as it is read. With
+        `decided` the newest block has one at once, and another when it is proven."""
+        wanted = request.query("decided")
+        if wanted not in (None, "0", "1"):
+            raise Malformed("http.parameter", "decided is 0 or 1", field="decided")
         given = request.query("from_height")
         with self._store.snapshot() as reader:
             allowed = self.require(request, reader, self._look(reader))
@@ -131,23 +143,27 @@ class Members:
         if self.streams >= self._config.streams_max:
             raise Unreachable("http.streams", "this node has too many event streams", status=429, retry_after_ms=10_000)
         self.streams += 1
-        reply(Streaming(NDJSON, partial(self._stream, height, allowed), self._ended))
+        lines = _Lines(self._decided if wanted == "1" else None)
+        reply(Streaming(NDJSON, partial(self._stream, height, allowed, lines), self._ended))
 
     def _ended(self) -> None:
         self.streams -= 1
 
-    async def _stream(self, height: int, allowed: Allowed, channel: Channel) -> None:
+    async def _stream(self, height: int, allowed: Allowed, line: _Lines, channel: Channel) -> None:
         loop = asyncio.get_running_loop()
         sent_s = loop.time()
         ends_s = sent_s + self._config.stream_ms_max / 1000
         try:
             while loop.time() < ends_s:
-                lines, newer = self._lines(height, allowed)
-                if newer == height:
+                opened = line.fresh()  # before the store is read, which then holds every block before it
+                lines, newer = self._lines(height, allowed, line)
+                if opened is not None and opened.height == newer:
+                    lines.append(line.unproven(opened))
+                if newer == height and not lines:
                     await self._changed(QUIET_S)
                 height = newer
                 if not lines and loop.time() - sent_s >= QUIET_S:
-                    lines = [_line(height - 1, None, [])]  # so far it has been read
+                    lines = [line.proven(height - 1, None, [])]  # so far it has been read
                 await asyncio.sleep(0)  # reading many empty blocks must not hold up queries
                 if lines:
                     await channel.send(b"".join(lines))
@@ -156,7 +172,7 @@ class Members:
             if error.code != "http.gone":
                 await channel.send(json.dumps(error.problem()).encode() + b"\n")
 
-    def _lines(self, height: int, allowed: Allowed) -> tuple[list[bytes], int]:
+    def _lines(self, height: int, allowed: Allowed, line: _Lines) -> tuple[list[bytes], int]:
         """Lines of the blocks from `height` on, a bounded number of them, and the height to go on from."""
         lines: list[bytes] = []
         size = 0
@@ -172,25 +188,55 @@ class Members:
                     raise _block_absent()
                 if block.transactions:
                     changes = [
-                        _change(raw, result) for raw, result in zip(block.transactions, block.results, strict=True)
+                        _change(sha256(raw), result)
+                        for raw, result in zip(block.transactions, block.results, strict=True)
                     ]
-                    lines.append(_line(height, block.time_ms, changes))
+                    lines.append(line.proven(height, block.time_ms, changes))
                     size += len(lines[-1])
                 height += 1
         return lines, height
 
 
-def _change(transaction: bytes, result: BlockResult) -> dict[str, Any]:
+class _Lines:
+    """The lines of one stream. With `decided` each says whether it is proven, and the newest block has two."""
+
+    def __init__(self, decided: Decided | None) -> None:
+        self._decided = decided
+        self._told = 0  # height of the last line that was not proven
+
+    def fresh(self) -> OpenBlock | None:
+        """A decided block with transactions that was not told yet."""
+        opened = None if self._decided is None else self._decided.load()
+        return opened if opened is not None and opened.height > self._told and opened.hashes else None
+
+    def unproven(self, opened: OpenBlock) -> bytes:
+        self._told = opened.height
+        changes = [_change(hashed, result) for hashed, result in zip(opened.hashes, opened.results, strict=True)]
+        return _line({"height": opened.height, "time_ms": opened.time_ms, "proven": False, "transactions": changes})
+
+    def proven(self, height: int, time_ms: int | None, changes: list[dict[str, Any]]) -> bytes:
+        line: dict[str, Any] = {"height": height, "time_ms": time_ms}
+        if self._decided is not None:
+            line["proven"] = True
+        return _line(line | {"transactions": changes})
+
+
+def _narrowing(opened: OpenBlock, merchant: bytes, service: str, listed: tuple[bytes, ...]) -> bytes:
+    """A header line that says what the block after the proven state takes from the merchant; nothing if nothing."""
+    found = opened.narrowing(merchant, service, listed)
+    return b"" if found is None else f"{NARROWING_HEADER}: {narrowing_header(found)}\r\n".encode("ascii")
+
+
+def _change(hashed: bytes, result: BlockResult) -> dict[str, Any]:
     return {
-        "hash": sha256(transaction).hex(),
+        "hash": hashed.hex(),
         "code": result.code,
         "name": result_name(result.code),
         "events": json.loads(result.events) if result.events else [],
     }
 
 
-def _line(height: int, time_ms: int | None, changes: list[dict[str, Any]]) -> bytes:
-    line = {"height": height, "time_ms": time_ms, "transactions": changes}
+def _line(line: dict[str, Any]) -> bytes:
     return json.dumps(line, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
@@ -201,4 +247,6 @@ def _require_active(head: Head, platform: bytes) -> None:
 
 
 def _block_absent() -> OnecodeError:
-    return Declined("node.block_absent", "this node does not have the block of that height", field="height", status=404)
+    return Declined(
+        "node.block_absent", "this node has no block of that height: ask an archive node", field="height", status=404
+    )

@@ -132,6 +132,15 @@ def read_boards(families: Sequence[Family], paths: Iterable[Path]) -> list[int]:
     return sums
 
 
+def read_board(families: Sequence[Family], path: Path) -> dict[str, int]:
+    """The first series of each family in one file; zeros where it is not there."""
+    values, at, found = read_boards(families, [path]), 0, {}
+    for family in families:
+        found[family.name] = values[at]
+        at += len(family.series)
+    return found
+
+
 def exposition(families: Sequence[Family], values: Sequence[int]) -> str:
     """The families with their values in the text format. A histogram's series are its buckets, sum (µs) and count."""
     lines: list[str] = []
@@ -190,6 +199,17 @@ WRITER = (
     Family("transactions_in_flight", "gauge", "Transactions that were handed to the writer and have no result yet."),
     Family("queue_length", "gauge", "Transactions that wait for a block."),
 )
+ENGINE = (
+    Family("engine_starts_total", "counter", "Starts of the engine, one with each start of the writer."),
+    Family("engine_asked_ms", "gauge", "When the engine last answered, in milliseconds since the epoch."),
+    Family("engine_height", "gauge", "Height of the engine's newest block."),
+    Family("engine_first_block", "gauge", "Lowest height whose block the engine has."),
+    Family("engine_peers", "gauge", "Peers that the engine is connected to."),
+    Family("engine_lag_blocks", "gauge", "Blocks by which the furthest peer is ahead."),
+    Family("engine_catching_up", "gauge", "Whether the engine fetches old blocks before it takes part."),
+    Family("engine_validator_power", "gauge", "Power of the engine's vote; 0 of an observer."),
+)
+ENGINE_UP = Family("engine_up", "gauge", "Whether the engine answers.")
 SUPERVISOR = (
     Family(
         "restarts_total",

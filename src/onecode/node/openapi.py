@@ -77,6 +77,8 @@ def _operation(method: str, pattern: str, about: About) -> dict[str, Any]:
         refusals.add(415)
         content = {"application/cbor": {"schema": BINARY | {"description": f"an encoded {about.body}"}}}
         operation["requestBody"] = {"required": True, "content": content}
+    if about.json_body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": about.json_body}}}
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for status in sorted(refusals):
         operation["responses"][str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}

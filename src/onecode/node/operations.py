@@ -15,8 +15,20 @@ from onecode.node.blocks import load_first
 from onecode.node.child import now_ms
 from onecode.node.config import NodeConfig
 from onecode.node.enclave_port import EnclavePort, enclave_down
+from onecode.node.engine_home import NODE_ID_FILE
 from onecode.node.link import Link
-from onecode.node.metrics import SUPERVISOR, TEXT, WRITER, Board, Family, exposition, read_boards
+from onecode.node.metrics import (
+    ENGINE,
+    ENGINE_UP,
+    SUPERVISOR,
+    TEXT,
+    WRITER,
+    Board,
+    Family,
+    exposition,
+    read_board,
+    read_boards,
+)
 from onecode.node.openapi import document
 from onecode.node.routes import Reply, Request, Response, Router, json_response
 from onecode.node.store import ReaderStore
@@ -43,6 +55,7 @@ from onecode.wire import sha256
 API_VERSION = 1
 HEADER_AGE_MS_MAX = 30_000  # by which a wallet still takes an answer
 STATUS_TIMEOUT_S = 1.0
+ENGINE_SILENT_MS = 10_000  # after which an engine that gave no status counts as down
 
 
 class Operations:
@@ -94,7 +107,7 @@ class Operations:
             {
                 "chain_id": self._config.chain_id,
                 "node_id": self._config.node_id,
-                "engine": self._config.engine,
+                "engine": self._engine(head, first),
                 "height": head.height,
                 "first_block": first,
                 "header_age_ms": now_ms() - self._when_signed(head),
@@ -104,6 +117,35 @@ class Operations:
                 "versions": self._versions,
             },
         )
+
+    def _engine(self, head: Head, first: int) -> dict[str, Any]:
+        """The engine as the writer saw it last, at most a second or two ago."""
+        if self._config.engine == "solo":
+            power = sum(one.power for one in head.validator_set.validators)
+            found = {"node_id": None, "up": self._writer.up, "height": head.height, "first_block": first}
+            return {"kind": "solo", **found, "peers": 0, "lag_blocks": 0, "catching_up": False, "power": power}
+        seen = read_board(ENGINE, self._config.engine_board)
+        return {
+            "kind": self._config.engine,
+            "node_id": self._engine_id,
+            "up": self._engine_up(seen),
+            "height": seen["engine_height"],
+            "first_block": seen["engine_first_block"],
+            "peers": seen["engine_peers"],
+            "lag_blocks": seen["engine_lag_blocks"],
+            "catching_up": bool(seen["engine_catching_up"]),
+            "power": seen["engine_validator_power"],
+        }
+
+    def _engine_up(self, seen: dict[str, int]) -> bool:
+        return self._writer.up and now_ms() - seen["engine_asked_ms"] < ENGINE_SILENT_MS
+
+    @property
+    def _engine_id(self) -> str | None:
+        try:
+            return (self._config.engine_path / NODE_ID_FILE).read_text("ascii")
+        except OSError:  # the writer is about to make it
+            return None
 
     @property
     def _versions(self) -> dict[str, Any]:
@@ -186,6 +228,10 @@ class Operations:
             parts.append(exposition(board.families, read_boards(board.families, config.worker_boards)))
         parts.append(exposition(WRITER, read_boards(WRITER, [config.boards_path / "writer"])))
         parts.append(exposition(SUPERVISOR, read_boards(SUPERVISOR, [config.boards_path / "supervisor"])))
+        if config.engine != "solo":
+            parts.append(exposition(ENGINE, read_boards(ENGINE, [config.engine_board])))
+            up = int(self._engine_up(read_board(ENGINE, config.engine_board)))
+            parts.append(exposition([ENGINE_UP], [up]))
         with self._store.snapshot() as reader:
             head = self._look(reader)
         map_bytes, used_bytes = self._store.room()

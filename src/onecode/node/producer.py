@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from concurrent.futures import Future
 from functools import partial
@@ -15,9 +16,10 @@ from onecode.node.blocks import load_state
 from onecode.node.child import keep_beating, now_ms, say_ready, stop_event
 from onecode.node.comet import Comet, CometConfig
 from onecode.node.config import NodeConfig
-from onecode.node.engine_home import EngineSettings
+from onecode.node.engine_home import EngineSettings, StateSync
 from onecode.node.link import frame_bytes
-from onecode.node.metrics import WRITER, Board
+from onecode.node.metrics import ENGINE, WRITER, Board
+from onecode.node.snapshot_maker import SnapshotOptions
 from onecode.node.solo import Included, Solo, SoloConfig
 from onecode.node.store import open_writer
 from onecode.node.submission import SUBMIT, Submission, Submitted, Wait
@@ -27,13 +29,16 @@ from onecode.schema import parse
 from onecode.wire import SigningKey, sha256
 
 CONNECTIONS_MAX = 64
+# Leaves that are kept decoded are many objects in no cycle: with Python's own thresholds, walking them all again and
+# again took a sixth of a block's time.
+GARBAGE_THRESHOLDS = (50_000, 50, 100)
 
 
 class Producer(Protocol):
     """What makes blocks of transactions: `Solo` or `Comet`."""
 
     def start(self) -> None: ...
-    def enqueue(self, transaction: bytes) -> Future[Included]: ...
+    def enqueue(self, transaction: bytes, *, proven: bool = True) -> Future[Included]: ...
     @property
     def queue_length(self) -> int: ...
     def wait(self) -> None: ...
@@ -108,7 +113,7 @@ class SubmissionServer:
         if self._in_flight >= self._in_flight_max:
             raise Unreachable("node.busy", "the node has all it can do: ask again or another one", retry_after_ms=1_000)
         hashed = sha256(submission.transaction)
-        future = self._producer.enqueue(submission.transaction)
+        future = self._producer.enqueue(submission.transaction, proven=submission.wait == Wait.PROVEN)
         self._in_flight += 1
         self._measure()
         if submission.wait == Wait.NONE:
@@ -130,7 +135,8 @@ class SubmissionServer:
         included = done.result()
         result = included.result
         items = tuple(int(code) for code in result.item_codes)
-        reply(Submitted(hash=hashed, height=included.height, code=int(result.code), items=items))
+        proven = included.height is not None and included.proven
+        reply(Submitted(hash=hashed, height=included.height, code=int(result.code), items=items, proven=proven))
 
     def _count(self, error: BaseException | None, done: Future[Included]) -> None:
         place = 3
@@ -157,8 +163,9 @@ def load_key(path: Path, field: str = "validator_key") -> SigningKey:
     return SigningKey.from_seed(seed)
 
 
-def load_genesis(config: NodeConfig, key: SigningKey) -> Genesis:
-    """The genesis, if it is the one of this chain and of this validator."""
+def load_genesis(config: NodeConfig, key: SigningKey | None) -> Genesis:
+    """The genesis, if it is the one of this chain and, with `solo`, of this validator. With several organisations a
+    validator may have been admitted later, or the node be an observer."""
     try:
         if config.genesis.stat().st_size > GENESIS_BYTES_MAX:
             raise Misconfigured("node.genesis", f"{config.genesis} is too large for a genesis", field="genesis")
@@ -171,16 +178,17 @@ def load_genesis(config: NodeConfig, key: SigningKey) -> Genesis:
         raise Misconfigured("node.genesis", f"{config.genesis}: {error}", field="genesis") from error
     if genesis.chain_id != config.chain_id:
         raise Misconfigured("node.genesis", f"the genesis is for the chain {genesis.chain_id}", field="chain_id")
-    if all(validator.key != key.public for validator in genesis.validators):
+    named = key is not None and any(validator.key == key.public for validator in genesis.validators)
+    if config.engine == "solo" and not named:
         raise Misconfigured("node.genesis", "the validator key is not in the genesis", field="validator_key")
     return genesis
 
 
 def open_producer(config: NodeConfig) -> Producer:
     """The engine that the configuration names, not started yet."""
-    key = load_key(config.validator_key)
+    key = None if config.validator_key is None else load_key(config.validator_key)
     genesis = load_genesis(config, key)
-    if config.engine == "cometbft":
+    if config.engine == "cometbft" or key is None:
         return _open_comet(config, genesis, key)
     store = open_writer(config.store_path, config.store_config())
     with store.snapshot() as snapshot:
@@ -196,7 +204,7 @@ def open_producer(config: NodeConfig) -> Producer:
     )
 
 
-def _open_comet(config: NodeConfig, genesis: Genesis, key: SigningKey) -> Comet:
+def _open_comet(config: NodeConfig, genesis: Genesis, key: SigningKey | None) -> Comet:
     if config.engine_binary is None or config.engine_node_key is None:
         raise Misconfigured("config.missing", "cometbft needs engine_binary and engine_node_key", field="engine_binary")
     settings = EngineSettings(
@@ -208,20 +216,32 @@ def _open_comet(config: NodeConfig, genesis: Genesis, key: SigningKey) -> Comet:
         peers=tuple(config.engine_peers.split(",")) if config.engine_peers else (),
         heartbeat_ms=config.heartbeat_ms,
         one_machine=config.engine_one_machine,
+        state_sync=_state_sync(config),
     )
     comet = CometConfig(
         binary=config.engine_binary,
         settings=settings,
         store_path=config.store_path,
         store_config=config.store_config(),
+        decided=config.decided_path,
         keep_blocks=config.keep_blocks,
         wait_ms=config.submission_timeout_ms,
+        snapshots=SnapshotOptions(config.snapshots_path, config.snapshot_interval_ms, config.snapshots_kept),
     )
-    return Comet(comet, genesis, key, load_key(config.engine_node_key, "engine_node_key"), now_ms)
+    node_key = load_key(config.engine_node_key, "engine_node_key")
+    return Comet(comet, genesis, key, node_key, now_ms, Board(ENGINE, config.engine_board))
+
+
+def _state_sync(config: NodeConfig) -> StateSync | None:
+    if config.state_sync_servers is None or config.state_sync_trust_height is None:
+        return None
+    servers = tuple(f"{url.strip().rstrip('/')}/v1/engine" for url in config.state_sync_servers.split(","))
+    return StateSync(servers, config.state_sync_trust_height, bytes.fromhex(config.state_sync_trust_hash or ""))
 
 
 async def serve_writer(config: NodeConfig) -> None:
     """Produce blocks until told to stop; raises what halted the chain."""
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     stop = stop_event()
     producer = open_producer(config)
     producer.start()

@@ -88,7 +88,8 @@ class About:
     """What the OpenAPI document says of a route.
 
     answers: media type and what it holds, of status 200. refusals: statuses beside those that any route may give.
-    body: what a body of `application/cbor` holds. members: signed by a member or an observer.
+    body: what a body of `application/cbor` holds. json_body: the schema of a body of JSON. members: signed by a member
+    or an observer.
     """
 
     text: str
@@ -96,6 +97,7 @@ class About:
     refusals: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     body: str | None = None
+    json_body: dict[str, Any] | None = None
     members: bool = False
 
 

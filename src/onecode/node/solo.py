@@ -43,11 +43,13 @@ class SoloConfig:
 
 @dataclass(frozen=True, slots=True)
 class Included:
-    """What became of a transaction: decided and proven at `height`, or refused before any block (`height` None)."""
+    """What became of a transaction: decided at `height`, or refused before any block (`height` None). proven: the next
+    header is there; with `solo` it always is."""
 
     height: int | None
     time_ms: int | None
     result: TransactionResult
+    proven: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,9 @@ class Solo:
         self._thread.start()
         self._started.result()
 
-    def enqueue(self, transaction: bytes) -> Future[Included]:
-        """Queue a transaction from any thread. The future's `Unreachable` means that the outcome is unknown, but for
-        `solo.queue_full`, which is raised at once."""
+    def enqueue(self, transaction: bytes, *, proven: bool = True) -> Future[Included]:
+        """Queue a transaction from any thread; what is decided here is proven. The future's `Unreachable` means that the
+        outcome is unknown, but for `solo.queue_full`, which is raised at once."""
         with self._queue.changed:
             self._require_running()
             if len(self._queue.waiting) >= self._config.queue_max:

@@ -91,6 +91,13 @@ class ReaderStore:
         info, page = self._environment.info(), self._environment.stat()["psize"]
         return int(info["map_size"]), (int(info["last_pgno"]) + 1) * int(page)
 
+    def commits(self) -> int:
+        """How many commits the store has seen; from any thread."""
+        try:
+            return int(self._environment.info()["last_txnid"])
+        except lmdb.Error as error:
+            raise _halt(error) from error
+
     def close(self) -> None:
         """Close the environment; no snapshot may be open."""
         self._environment.close()
@@ -121,6 +128,14 @@ class WriterStore(ReaderStore):
         transaction = self._open()
         try:
             transaction.delete(key, db=self._tables[table])
+        except (lmdb.Error, MemoryError) as error:
+            raise self._fail(error) from error
+
+    def empty(self, table: Table) -> None:
+        """Forget every row of `table`; its pages are used again."""
+        transaction = self._open()
+        try:
+            transaction.drop(self._tables[table], delete=False)
         except (lmdb.Error, MemoryError) as error:
             raise self._fail(error) from error
 

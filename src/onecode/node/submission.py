@@ -10,7 +10,7 @@ from onecode.errors import Declined, Malformed, OnecodeError, Unreachable, Untru
 from onecode.proof.leaves import HASH
 from onecode.registry.results import Result
 from onecode.registry.transactions import BATCH_MAX, TRANSACTION_BYTES_MAX
-from onecode.schema import Bytes, Choice, ListOf, Message, Uint, item
+from onecode.schema import Bool, Bytes, Choice, ListOf, Message, Uint, item
 
 SUBMIT = 16  # frame kind: Submission -> Submitted
 _RESULTS = {int(result): result for result in Result}
@@ -18,8 +18,8 @@ _UNKNOWN_FIX = "a merchant is known from its first published record on, a platfo
 
 
 class Wait(IntEnum):
-    """Until when an answer waits: until the transaction is in a block, or until the next header proves that. `solo`
-    proves what it decides in the same step."""
+    """Until when an answer waits: until the transaction is in a block that is decided for good, or until the next
+    header proves that. `solo` proves what it decides in the same step."""
 
     NONE = 0
     DECIDED = 1
@@ -32,13 +32,14 @@ class Submission(Message):
 
 
 class Submitted(Message):
-    """What became of a transaction: decided at `height`; refused before any block (`code` alone); or, where nobody
-    waited, neither."""
+    """What became of a transaction: decided at `height`, `proven` where the next header is there; refused before any
+    block (`code` alone); or, where nobody waited, neither."""
 
     hash: bytes = item(1, HASH)
     height: int | None = item(2, Uint(), default=None)
     code: int | None = item(3, Uint(), default=None)
     items: tuple[int, ...] = item(4, ListOf(Uint(), BATCH_MAX))
+    proven: bool = item(5, Bool(), default=False)
 
 
 def result_name(code: int) -> str:
@@ -56,6 +57,7 @@ def submitted_plain(submitted: Submitted) -> dict[str, Any]:
         "code": code,
         "name": None if code is None else result_name(code),
         "items": items_plain(submitted.items),
+        "proven": submitted.proven,
     }
 
 

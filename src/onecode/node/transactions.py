@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onecode.errors import Malformed
 from onecode.node.blocks import StoredBlock, load_block, load_header, load_place
+from onecode.node.decided import Decided, OpenBlock
 from onecode.node.link import Link
 from onecode.node.routes import (
     CBOR,
@@ -47,8 +48,9 @@ class _Block:
 class Transactions:
     """The transactions' routes of one worker."""
 
-    def __init__(self, store: ReaderStore, writer: Link) -> None:
+    def __init__(self, store: ReaderStore, writer: Link, decided: Decided) -> None:
         self._store = store
+        self._decided = decided
         self._writer = writer
         self._blocks: dict[int, _Block] = {}
 
@@ -89,11 +91,12 @@ class Transactions:
         return json_response(200, plain)
 
     def _view(self, hashed: bytes) -> TransactionView:
+        opened = self._decided.load()  # before the snapshot: what leaves it meanwhile is in the store
         with self._store.snapshot() as reader:
             place = load_place(reader, hashed)
             found = None if place is None else self._load(reader, place[0])
             if place is None or found is None:
-                return TransactionView(hash=hashed, status=TransactionStatus.UNKNOWN, item_codes=())
+                return _unproven(hashed, opened if opened is not None and opened.follows(reader) else None)
             height, index = place
             own, after = load_header(reader, height), load_header(reader, height + 1)
         result = found.block.results[index]
@@ -123,6 +126,20 @@ class Transactions:
             while len(self._blocks) > BLOCKS_REMEMBERED:
                 del self._blocks[next(iter(self._blocks))]
         return known
+
+
+def _unproven(hashed: bytes, opened: OpenBlock | None) -> TransactionView:
+    """What is said of a transaction that the store does not have."""
+    if opened is None or hashed not in opened.places:
+        return TransactionView(hash=hashed, status=TransactionStatus.UNKNOWN, item_codes=())
+    result = opened.results[opened.places[hashed]]
+    return TransactionView(
+        hash=hashed,
+        status=TransactionStatus.DECIDED,
+        height=opened.height,
+        code=result.code,
+        item_codes=result.item_codes,
+    )
 
 
 def wants_cbor(request: Request) -> bool:

@@ -165,7 +165,7 @@ def find_merchant(reader: Reader, merchant: bytes, service: str) -> Found:
     if links is None:
         return Found(None, encode(value), (), ())
     value[4] = links
-    listed = tuple(link[1] for link in decode(links)[1])  # LinkList.links, Link.platform
+    listed = listed_platforms(reader, merchant, service)
     envelopes = []
     for platform in listed:
         envelope = reader.get(Table.ENVELOPES, envelope_key(merchant, platform, service))
@@ -173,6 +173,12 @@ def find_merchant(reader: Reader, merchant: bytes, service: str) -> Found:
             raise Misconfigured("node.envelope_missing", "a listed record has no envelope: restore the node's store")
         envelopes.append(envelope)
     return Found(None, encode(value), listed, tuple(envelopes))
+
+
+def listed_platforms(reader: Reader, merchant: bytes, service: str) -> tuple[bytes, ...]:
+    """The platforms of the merchant's links for the service."""
+    links = reader.get(Table.LINKS, link_key(merchant, service))
+    return () if links is None else tuple(link[1] for link in decode(links)[1])  # LinkList.links, Link.platform
 
 
 def enclave_query_bytes(query: bytes, head: Head, found: Found) -> bytes:
@@ -263,7 +269,9 @@ def header_view_bytes(reader: Reader, height: int) -> bytes:
     """An encoded `HeaderView`; `Declined` for a height that is not there."""
     stored = load_header(reader, height)
     if stored is None:
-        raise Declined("node.header_absent", "this node has no header of that height", field="height", status=404)
+        raise Declined(
+            "node.header_absent", "no header of that height is here: ask an archive node", field="height", status=404
+        )
     return HeaderView(header=stored.signed, validators=stored.validators).encoded()
 
 

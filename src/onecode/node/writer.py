@@ -18,8 +18,10 @@ from onecode.node.blocks import (
     State,
     StoredBlock,
     StoredHeader,
+    load_block,
     load_state,
     prune,
+    put_genesis,
     put_header,
     put_state,
     stored_result,
@@ -36,6 +38,7 @@ class StateMachine(Protocol):
     """The replicated application over the open transaction: `onecode.registry.application.Application`."""
 
     def init_chain(self, genesis: Any) -> bytes: ...
+    def rolled_back(self, height: int) -> None: ...
     def execute(self, height: int, time_ms: int, transactions: Sequence[bytes]) -> BlockOutcome: ...
     def check(self, transaction: bytes, time_ms: int, *, recheck: bool = False) -> Result: ...
     def judge(self, height: int, time_ms: int, candidates: Sequence[bytes]) -> list[TransactionResult]: ...
@@ -55,6 +58,7 @@ class BlockWriter:
             self._committed = load_state(snapshot)
         self._executed = self._committed
         self._proof_recorded = False  # whether the header that proves `_executed` is in the open transaction
+        self._newest: StoredBlock | None = None
         self._halted: BaseException | None = None
 
     def info(self) -> State:
@@ -66,9 +70,15 @@ class BlockWriter:
         """The newest block that was executed, committed or still open."""
         return self._executed
 
+    @property
+    def newest(self) -> StoredBlock | None:
+        """The newest block that was executed here, committed or still open."""
+        return self._newest
+
     def init_chain(self, genesis: Any) -> bytes:
-        """The state before block 1; it stays open and becomes durable with block 1. Returns its app hash."""
-        if self._committed.height:
+        """The state before block 1; it becomes durable with header 1, which proves it, or with block 1. Returns its
+        app hash."""
+        if self._committed.app_hash:
             raise Misconfigured("node.chain_exists", "the store already holds a chain: use an empty directory")
         app_hash = self._guarded(lambda: self._restart(genesis))
         self._executed = State(0, app_hash)
@@ -88,6 +98,18 @@ class BlockWriter:
         """
         self._guarded(lambda: self._decided(StoredHeader(signed=signed, validators=validators), commit))
 
+    def prove_committed(self, signed: SignedHeader, validators: ValidatorSet) -> None:
+        """Record the header that proves the committed state, where a replay went by it: the state is served from then
+        on. The open block is dropped and executed again. Raises as `decided` does."""
+        self._guarded(lambda: self._prove_committed(StoredHeader(signed=signed, validators=validators)))
+
+    def restored(self) -> None:
+        """Go on from a state that came into the store from a snapshot and is durable."""
+        self._committed = self._executed = load_state(self._store)
+        self._newest = None
+        self._proof_recorded = False
+        self._application.rolled_back(self._committed.height)
+
     def check(self, transaction: bytes, time_ms: int, *, recheck: bool = False) -> Result:
         """What would become of a transaction after the newest executed block; changes nothing. `recheck`: the pool
         has it already and asks whether to keep it."""
@@ -103,7 +125,9 @@ class BlockWriter:
 
     def _restart(self, genesis: Any) -> bytes:
         self._store.rollback()  # an engine that died before block 1 was committed initialises again
-        return self._application.init_chain(genesis)
+        app_hash = self._application.init_chain(genesis)
+        put_genesis(self._store, app_hash)
+        return app_hash
 
     def _finalize(self, height: int, time_ms: int, transactions: Sequence[bytes]) -> BlockOutcome:
         if height != self._executed.height + 1:
@@ -125,21 +149,32 @@ class BlockWriter:
         )
         put_state(self._store, block)
         prune(self._store, height, self._keep_blocks)
+        self._newest = block
         self._executed = State(height, outcome.app_hash)
         self._proof_recorded = False
         return outcome
 
     def _decided(self, header: StoredHeader, commit: bool) -> None:
         proves = header.signed.header.height == self._executed.height + 1
-        if proves and header.signed.header.app_hash != self._executed.app_hash:
-            raise Misconfigured(
-                "node.app_hash", "the chain decided another state than this node computed: restore the node's store"
-            )
+        if proves:
+            _require_same(header.signed.header.app_hash, self._executed.app_hash)
         put_header(self._store, header, self._executed)
         if proves:
             self._proof_recorded = True
-            if commit and self._executed.height:
+            if commit:
                 self._commit()
+
+    def _prove_committed(self, header: StoredHeader) -> None:
+        executed, block = self._executed, load_block(self._store, self._executed.height)
+        if block is None or not header.signed.header.height == executed.height == self._committed.height + 1:
+            raise RuntimeError("only the state before the open block is proven late")
+        _require_same(header.signed.header.app_hash, self._committed.app_hash)
+        self._store.rollback()
+        self._application.rolled_back(self._committed.height)
+        put_header(self._store, header, self._committed)
+        self._store.commit()
+        self._executed = self._committed
+        _require_same(self._finalize(block.height, block.time_ms, block.transactions).app_hash, executed.app_hash)
 
     def _commit(self) -> None:
         self._store.commit()
@@ -171,3 +206,10 @@ class BlockWriter:
     def _require_running(self) -> None:
         if self._halted is not None:
             raise Misconfigured("node.halted", f"the node has stopped: {self._halted}")
+
+
+def _require_same(decided: bytes, computed: bytes) -> None:
+    if decided != computed:
+        raise Misconfigured(
+            "node.app_hash", "the chain decided another state than this node computed: restore the node's store"
+        )

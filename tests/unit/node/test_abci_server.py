@@ -21,12 +21,17 @@ ECHOED, FLUSHED = bytes.fromhex("0512030a0161"), bytes.fromhex("021a00")
 class Handler:
     def __init__(self) -> None:
         self.threads: set[int] = set()
+        self.idled = threading.Event()
 
     def answer(self, method: int, message: bytes) -> bytes:
         self.threads.add(threading.get_ident())
         if method != Method.ECHO:
             raise Misconfigured("node.height", "no such method")
         return message
+
+    def idle(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.idled.set()
 
 
 class Served:
@@ -127,3 +132,8 @@ def test_a_socket_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured) as raised:
         AbciServer(tmp_path / "absent" / "s", Handler())
     assert raised.value.code == "abci.socket"
+
+
+def test_the_handler_is_called_when_the_engine_asks_nothing(served: Served) -> None:
+    assert served.handler.idled.wait(10)
+    assert served.handler.threads == {served.thread.ident}

@@ -21,6 +21,11 @@ GIVEN = {
     "validator_key": "/secret/validator.key",
     "node_id": "node-1",
 }
+SYNCED = {
+    "state_sync_servers": "https://a.example, https://b.example/",
+    "state_sync_trust_height": 5,
+    "state_sync_trust_hash": "ab" * 32,
+}
 COMETBFT = {"engine": "cometbft", "engine_binary": "bin/cometbft", "engine_node_key": "node.key"}
 
 
@@ -85,12 +90,27 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ({"node_id": "n" * 65}, "config.value", "node_id"),
         ({"chain_id": "c" * 51}, "config.value", "chain_id"),
         ({"engine": "paxos"}, "config.value", "engine"),
+        ({"validator_key": None}, "config.missing", "validator_key"),
         ({"engine": "cometbft"}, "config.value", "engine_binary"),
         ({"engine": "cometbft", "engine_binary": "b"}, "config.value", "engine_node_key"),
         (COMETBFT, "config.value", "chain_id"),  # a solo chain's
         (COMETBFT | {"engine_rpc_port": 0}, "config.value", "engine_rpc_port"),
         ({"restart_delay_ms_min": 2, "restart_delay_ms_max": 1}, "config.value", "restart_delay_ms_min"),
         ({"data_dir": "d" * 120}, "config.value", "data_dir"),
+        ({"snapshots_kept": 0}, "config.value", "snapshots_kept"),
+        (SYNCED, "config.value", "state_sync_servers"),  # a solo chain has nobody who joins
+        *(
+            (COMETBFT | {"chain_id": "pay"} | SYNCED | {name: value}, "config.value", name)
+            for name, value in (
+                ("state_sync_servers", "https://a.example"),
+                ("state_sync_servers", "https://a.example,b.example"),
+                ("state_sync_trust_height", 0),
+                ("state_sync_trust_height", None),
+                ("state_sync_trust_hash", None),
+                ("state_sync_trust_hash", "ab"),
+                ("state_sync_trust_hash", "x" * 64),
+            )
+        ),
         ({"enclave_socket": "s" * 120}, "config.value", "enclave_socket"),
     ],
 )

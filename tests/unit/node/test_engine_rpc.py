@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from onecode.errors import OnecodeError
-from onecode.node.engine_rpc import EngineRpc
+from onecode.node.engine_rpc import EngineRpc, EngineStatus
 from onecode.proof.comet_json import signed_header_to_rpc, validators_to_rpc
 from vectors.proof_chain import make_header, signed_by, validator_set
 
@@ -104,3 +104,31 @@ def test_a_transaction_is_taken_refused_or_known() -> None:
         with engine({"broadcast_tx_sync": wrong}) as (rpc, _), pytest.raises(OnecodeError) as raised:
             rpc.submit(b"a")
         assert raised.value.code == ("engine.refused" if "error" in wrong else "engine.answer")
+
+
+STATUS = {
+    "sync_info": {"latest_block_height": "9", "earliest_block_height": "3", "catching_up": False},
+    "validator_info": {"voting_power": "10"},
+}
+
+
+def test_how_the_engine_stands() -> None:
+    peers = [{"peer_state": {"round_state": {"height": height}}} for height in ("11", "12")]
+    given = {
+        "status": {"result": STATUS},
+        "net_info": {"result": {"n_peers": "2"}},
+        "dump_consensus_state": {"result": {"peers": peers}},
+    }
+    with engine(given) as (rpc, _):
+        assert rpc.status() == EngineStatus(height=9, first_block=3, catching_up=False, power=10, peers=2)
+        assert rpc.furthest_peer() == 12
+    with engine({"dump_consensus_state": {"result": {"peers": None}}}) as (rpc, _):
+        assert rpc.furthest_peer() == 0
+
+
+@pytest.mark.parametrize("given", [{}, {"sync_info": {}}, STATUS | {"validator_info": {"voting_power": "x"}}])
+def test_a_status_that_is_none(given: dict[str, Any]) -> None:
+    with engine({"status": {"result": given}, "net_info": {"result": {"n_peers": "0"}}}) as (rpc, _):
+        with pytest.raises(OnecodeError) as raised:
+            rpc.status()
+        assert raised.value.code == "engine.answer"

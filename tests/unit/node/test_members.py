@@ -42,7 +42,7 @@ def admit(world: World, key: SigningKey = KEY, effective_ms: int = 0) -> None:
 
 
 def require(world: World, headers: dict[str, str], path: str = PATH) -> Any:
-    members = Members(Config(), None, load_head, None)  # type: ignore[arg-type] # nothing is read but the store given
+    members = Members(Config(), None, load_head, None, None)  # type: ignore[arg-type] # only the store given is read
     return members.require(Request("GET", path, headers, b"", True, {}), world.store, load_head(world.store))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import openapi_node
-from onecode.node.metrics import SUPERVISOR, WRITER, worker_families
+from onecode.node.metrics import ENGINE, ENGINE_UP, SUPERVISOR, WRITER, worker_families
 from onecode.node.openapi import document
 from onecode.node.routes import JSON, About, Parameter, Reply, Request, Response, Router
 
@@ -69,7 +69,7 @@ def test_the_page_of_the_node_has_every_route(node_page: str) -> None:
 
 def test_the_page_of_the_node_has_every_metric(node_page: str, root: Path) -> None:
     told = dict(re.findall(r"^\| `onecode_(\w+)` \| (\w+) \|", node_page, re.MULTILINE))
-    families = (*worker_families([]), *WRITER, *SUPERVISOR)
+    families = (*worker_families([]), *WRITER, *ENGINE, ENGINE_UP, *SUPERVISOR)
     assert {family.name: family.kind for family in families}.items() <= told.items()
     source = (root / "src" / "onecode" / "node" / "operations.py").read_text("utf-8")
     now = set(re.findall(r'^            \("(\w+)", "', source, re.MULTILINE))

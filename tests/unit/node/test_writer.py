@@ -64,11 +64,12 @@ def visible(store: WriterStore) -> tuple[int, bytes | None, int | None]:
 def test_a_block_is_seen_when_the_next_one_proves_it(tmp_path: Path) -> None:
     store, writer = opened(tmp_path)
     genesis_hash = writer.init_chain({b"born": b"1"})
+    assert visible(store) == (0, None, None)
     writer.decided(signed(1, genesis_hash), VALIDATORS)
-    assert visible(store) == (0, None, None)
+    assert visible(store) == (0, None, 1)  # the genesis is served as soon as block 1 is decided
     first = writer.finalize(1, 1000, [b"a=1"]).app_hash
-    assert writer.info() == State(0, b"")
-    assert visible(store) == (0, None, None)
+    assert writer.info() == State(0, genesis_hash)
+    assert visible(store) == (0, None, 1)
     writer.decided(signed(2, first), VALIDATORS)
     assert visible(store) == (1, b"1", 2)
     assert writer.info() == State(1, first)
@@ -125,6 +126,37 @@ def test_replay_without_headers_goes_on_unproven(tmp_path: Path) -> None:
     assert visible(store) == (3, b"1", 4)
     with store.snapshot() as view:
         assert load_header(view, 3) is not None
+    store.close()
+
+
+def test_a_header_that_comes_after_a_replay_proves_what_is_durable(tmp_path: Path) -> None:
+    store, writer = opened(tmp_path)
+    writer.init_chain({})
+    first = writer.finalize(1, 1, [b"a=1"]).app_hash
+    second = writer.finalize(2, 2, [b"b=1"]).app_hash
+    assert visible(store) == (1, b"1", None)
+    writer.prove_committed(signed(2, first), VALIDATORS)
+    assert visible(store) == (1, b"1", 2)
+    assert (writer.info(), writer.executed) == (State(1, first), State(2, second))
+    third = writer.finalize(3, 3, [b"c=1", b"b=2"])  # the open block was executed again, once
+    assert [result.code for result in third.results] == [0, TAKEN]
+    with store.snapshot() as view:
+        assert load(view, Section.ALIASES, b"b") == b"1"
+    store.close()
+
+
+def test_a_late_header_of_another_state_halts(tmp_path: Path) -> None:
+    store, writer = opened(tmp_path)
+    writer.init_chain({})
+    writer.finalize(1, 1, [b"a=1"])
+    writer.finalize(2, 2, [b"b=1"])
+    with pytest.raises(Misconfigured) as caught:
+        writer.prove_committed(signed(2, b"\xff" * 32), VALIDATORS)
+    assert caught.value.code == "node.app_hash"
+    assert visible(store) == (1, b"1", None)
+    with pytest.raises(Misconfigured) as caught:
+        writer.finalize(3, 3, [])
+    assert caught.value.code == "node.halted"
     store.close()
 
 
