@@ -128,7 +128,7 @@ class KeyServiceApp:
         claims = self._service.appraise_request(asked, await self._policy(), now_ms())
         epochs = parse_epochs(read_secret(self._config.epochs_file))
         grant, transaction = self._service.make_grant(asked, claims, epochs, now_ms())
-        logged = json_object((await self._node("POST", "/v1/transactions?wait=decided", transaction)).content)
+        logged = json_object((await self._node("POST", "/v1/transactions?wait=proven", transaction)).content)
         if logged is None or logged.get("code") != 0:
             name = printable(str(logged.get("name"))) if logged else "no JSON"
             raise Unreachable("keys.attest", f"the chain did not take the attestation: {name}")

@@ -22,8 +22,8 @@ Bundle = list[
     Node | None
 ]  # slot 2s is left below slot s, 2s + 1 right; slot 1 only for a leaf that is alone in its tree
 
-_SLOTS = 32
-_BELOW = tuple((1 << slot) - 1 for slot in range(_SLOTS))
+SLOTS = 32
+_BELOW = tuple((1 << slot) - 1 for slot in range(SLOTS))
 
 
 def load(reader: Reader, section: Section, key: bytes) -> bytes | None:
@@ -85,7 +85,7 @@ def prove_hash(reader: Reader, section: Section, hashed_key: bytes) -> PathProof
     """`prove` for the key whose hash is given."""
     get, depth, mask, siblings = reader.get, 0, 0, []
     while True:
-        bundle = get(Table.NODES, _node_key(section, hashed_key, depth))
+        bundle = get(Table.NODES, node_key(section, hashed_key, depth))
         if bundle is None:
             if depth:
                 raise Misconfigured("store.map_broken", "a node of the map is missing: restore the store")
@@ -119,13 +119,13 @@ def prove_hash(reader: Reader, section: Section, hashed_key: bytes) -> PathProof
 
 def update_hashes(writer: Writer, section: Section, changes: Iterable[tuple[bytes, bytes | None]]) -> bytes:
     """Change leaves: (key hash, value hash or None to remove it), each key hash once; returns the new root."""
-    tree = _Tree(writer, section)
+    tree = Tree(writer, section)
     return tree.set_root(tree.change(tree.root(), sorted(changes), 0, [], 1))
 
 
 def build_hashes(writer: Writer, section: Section, leaves: list[tuple[bytes, bytes]]) -> bytes:
     """Fill an empty section with (key hash, value hash), ascending, each key hash once; returns its root."""
-    tree = _Tree(writer, section)
+    tree = Tree(writer, section)
     if tree.root() is not None:
         raise Misconfigured("store.map_not_empty", "only an empty section is filled at once")
     return tree.set_root(tree.grow(leaves, 0, len(leaves), 0, [], 1) if leaves else None)
@@ -134,7 +134,7 @@ def build_hashes(writer: Writer, section: Section, leaves: list[tuple[bytes, byt
 # --- bundles and the tree over them ----------------------------------------------------------------------------------
 
 
-def _node_key(section: int, hashed_key: bytes, depth: int) -> bytes:
+def node_key(section: int, hashed_key: bytes, depth: int) -> bytes:
     """Key of the bundle at `depth` (a multiple of 4) on the path of `hashed_key`."""
     whole = depth >> 3
     if depth & 4:
@@ -142,11 +142,21 @@ def _node_key(section: int, hashed_key: bytes, depth: int) -> bytes:
     return bytes((section, depth >> 2)) + hashed_key[:whole]
 
 
-def _parse_bundle(stored: bytes) -> Bundle:
+def root_node(reader: Reader, section: Section) -> Node | None:
+    """The top of a section's tree."""
+    stored = reader.get(Table.NODES, node_key(section, b"", 0))
+    if stored is None:
+        return None
+    alone = parse_bundle(stored)[1]
+    return alone if alone is not None else (section_roots(reader).root(section), None)
+
+
+def parse_bundle(stored: bytes) -> Bundle:
+    """The nodes of a stored bundle by their slots."""
     present, leaves = int.from_bytes(stored[:4], "big"), int.from_bytes(stored[4:8], "big")
-    bundle: Bundle = [None] * _SLOTS
+    bundle: Bundle = [None] * SLOTS
     at, leaf_at = 8, 8 + 32 * present.bit_count()
-    for slot in range(1, _SLOTS):
+    for slot in range(1, SLOTS):
         if present >> slot & 1:
             leaf = None
             if leaves >> slot & 1:
@@ -157,7 +167,7 @@ def _parse_bundle(stored: bytes) -> Bundle:
     return bundle
 
 
-def _bundle_bytes(bundle: Bundle) -> bytes:
+def bundle_bytes(bundle: Bundle) -> bytes:
     """Bitmap of the slots present, bitmap of those that are leaves, the hashes, then the leaves, all in slot order."""
     present = leaves = 0
     hashes: list[bytes] = []
@@ -176,11 +186,12 @@ def _leaf(hashed_key: bytes, value_hash: bytes) -> Node:
     return leaf_hash(hashed_key, value_hash), hashed_key + value_hash
 
 
-def _inner(left: Node | None, right: Node | None) -> Node:
+def inner_node(left: Node | None, right: Node | None) -> Node:
+    """The inner node over two sides, of which at least one is not empty."""
     return inner_hash(EMPTY if left is None else left[0], EMPTY if right is None else right[0]), None
 
 
-class _Tree:
+class Tree:
     """One section's tree. A node that is a leaf may move up or down; a bundle is stored where an inner node has it as
     its first level, at depths divisible by 4."""
 
@@ -189,17 +200,13 @@ class _Tree:
         self.section = section
 
     def root(self) -> Node | None:
-        stored = self.writer.get(Table.NODES, _node_key(self.section, b"", 0))
-        if stored is None:
-            return None
-        alone = _parse_bundle(stored)[1]
-        return alone if alone is not None else (section_roots(self.writer).root(self.section), None)
+        return root_node(self.writer, self.section)
 
     def set_root(self, node: Node | None) -> bytes:
         if node is None:
-            self.writer.delete(Table.NODES, _node_key(self.section, b"", 0))
+            self.writer.delete(Table.NODES, node_key(self.section, b"", 0))
         elif node[1] is not None:
-            self.writer.put(Table.NODES, _node_key(self.section, b"", 0), _bundle_bytes([None, node]))
+            self.writer.put(Table.NODES, node_key(self.section, b"", 0), bundle_bytes([None, node]))
         root = EMPTY if node is None else node[0]
         joined = section_roots(self.writer).roots
         start = 32 * (self.section - 1)
@@ -214,14 +221,14 @@ class _Tree:
             return _leaf(*leaves[low])
         own = depth & 3 == 0
         if own:
-            bundle, slot = [None] * _SLOTS, 1
+            bundle, slot = [None] * SLOTS, 1
         middle = _split(leaves, low, high, depth)
         left = self.grow(leaves, low, middle, depth + 1, bundle, 2 * slot) if middle > low else None
         right = self.grow(leaves, middle, high, depth + 1, bundle, 2 * slot + 1) if high > middle else None
         bundle[2 * slot], bundle[2 * slot + 1] = left, right
         if own:
-            self.writer.put(Table.NODES, _node_key(self.section, leaves[low][0], depth), _bundle_bytes(bundle))
-        return _inner(left, right)
+            self.writer.put(Table.NODES, node_key(self.section, leaves[low][0], depth), bundle_bytes(bundle))
+        return inner_node(left, right)
 
     def change(
         self, node: Node | None, changes: list[tuple[bytes, bytes | None]], depth: int, bundle: Bundle, slot: int
@@ -238,12 +245,12 @@ class _Tree:
                     leaves.sort()
             return self.grow(leaves, 0, len(leaves), depth, bundle, slot) if leaves else None
         own = depth & 3 == 0
-        key = _node_key(self.section, changes[0][0], depth) if own else b""
+        key = node_key(self.section, changes[0][0], depth) if own else b""
         if own:
             stored = self.writer.get(Table.NODES, key)
             if stored is None:
                 raise Misconfigured("store.map_broken", "a node of the map is missing: restore the store")
-            bundle, slot = _parse_bundle(stored), 1
+            bundle, slot = parse_bundle(stored), 1
         middle = _split(changes, 0, len(changes), depth)
         left = self.change(bundle[2 * slot], changes[:middle], depth + 1, bundle, 2 * slot)
         right = self.change(bundle[2 * slot + 1], changes[middle:], depth + 1, bundle, 2 * slot + 1)
@@ -256,8 +263,8 @@ class _Tree:
             return right if left is None else left
         bundle[2 * slot], bundle[2 * slot + 1] = left, right
         if own:
-            self.writer.put(Table.NODES, key, _bundle_bytes(bundle))
-        return _inner(left, right)
+            self.writer.put(Table.NODES, key, bundle_bytes(bundle))
+        return inner_node(left, right)
 
 
 def _split(rows: list[tuple[bytes, bytes]] | list[tuple[bytes, bytes | None]], low: int, high: int, depth: int) -> int:
