@@ -96,7 +96,7 @@ def seal_checkpoint(platform: Platform) -> bool:
         return False
     first = min(height, low or height, previous.height + 1 if previous is not None else height)
     follow_headers(platform, view, first)
-    _require_certificate(platform, signed_ms)
+    require_certificate(platform, signed_ms)
     with platform.database.write() as session:
         fresh = session.get_one(CheckpointRow, row.serial)
         if fresh.hash is not None:
@@ -142,7 +142,8 @@ def _counted(session: Session, after: int, last: int) -> tuple[list[bytes], int 
     return hashes, low, high or 0
 
 
-def _require_certificate(platform: Platform, signed_ms: int) -> None:
+def require_certificate(platform: Platform, signed_ms: int) -> None:
+    """That the own anchor key was certified at this time; `Misconfigured` where that has ended."""
     certificate = platform.certificate
     if certificate.anchor_not_after_ms <= signed_ms:
         raise Misconfigured(

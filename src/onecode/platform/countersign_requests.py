@@ -27,7 +27,7 @@ from onecode.proof.checkpoint import (
     verify_checkpoint,
     verify_countersignature,
 )
-from onecode.proof.leaves import PlatformLeaf
+from onecode.proof.leaves import PlatformLeaf, Role
 from onecode.schema import parse
 
 BATCH = 20  # checkpoints to one platform at a time
@@ -51,10 +51,12 @@ class CheckpointKeeper:
         """
         with self._lock:
             try:
+                # A fresh header also shows that this clock is not far ahead: a cut made then would wait for that time.
+                view = self._platform.chain.fetch_newest()
                 if cut_checkpoint(self._platform):
                     seal_checkpoint(self._platform)
                 else:
-                    follow_headers(self._platform, self._platform.chain.fetch_newest())
+                    follow_headers(self._platform, view)
             finally:
                 for other in self._platform.config.witnesses:
                     self._ask(other)
@@ -131,13 +133,15 @@ class CheckpointKeeper:
 def verify_word(
     platform: Platform, other: bytes, leaf: PlatformLeaf | None, checkpoint: Checkpoint, word: Countersignature
 ) -> None:
-    """That a countersignature is the asked platform's, by the root that the chain names for it, for this checkpoint."""
-    chain_id = platform.config.chain_id
+    """That a countersignature is the asked platform's, for this checkpoint: by the root that the chain names for it and
+    an anchor key that is active there now."""
+    chain_id, now_ms = platform.config.chain_id, platform.clock_ms()
     if leaf is None or word.platform != other or word.by.certificate.root != leaf.root:
         raise Untrusted("countersign.answer", "the answer is not signed under the root of whom was asked")
+    leaf.require_key(Role.ANCHOR, word.by.certificate.anchor, now_ms)
     signed_ms = verify_checkpoint(checkpoint, chain_id).header.signed_ms
     verify_countersignature(word, chain_id, checkpoint_hash(chain_id, checkpoint.body), signed_ms)
-    if word.time_ms > platform.clock_ms() + platform.config.partner_timeout_ms:
+    if word.time_ms > now_ms + platform.config.partner_timeout_ms:
         raise Unreachable("countersign.clock", "the countersignature lies in this clock's future: check the clocks")
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from onecode.errors import Declined, OnecodeError, Unreachable, Untrusted
+from onecode.platform.checkpoints import require_certificate
 from onecode.platform.context import Platform
 from onecode.platform.header_hashes import follow_headers, load_header_hashes
 from onecode.platform.schema import ForkRow, WitnessedRow
@@ -31,6 +33,7 @@ from onecode.schema import parse
 
 COUNTERSIGN_PATH = "/v1/checkpoints/countersign"
 BACK_MAX = 2_000  # headers below the first one kept here, that are fetched for a checkpoint
+COVERED_MAX = 1 << 21  # headers of one checkpoint: what is compared at once, in memory
 SKEW_MS = 5_000
 FORKS_MAX = 100  # kept of one platform
 
@@ -75,25 +78,27 @@ def countersign_checkpoint(
     if verified.body.until_ms > now_ms + SKEW_MS:  # 3
         raise Untrusted("countersign.early", "the checkpoint's period is not over by this clock", field="until_ms")
     verify_anchor(platform.config.chain_id, certificate, now_ms)
+    time_ms = max(now_ms, verified.header.signed_ms)  # a clock that is behind makes no word before the header
+    require_certificate(platform, time_ms)
     try:
-        known = _require_history(platform, verified)  # 4, 5
+        with platform.database.read() as session:
+            known = _require_history(session, verified)  # 4, 5
         if known is not None:
             return known
         _require_chain(platform, verified)  # 6
+        return _sign(platform, verified, checkpoint, time_ms)  # 7
     except Untrusted as error:
         if error.code == "header.fork":  # what this platform's own node shows does not agree: that is no word of theirs
             raise
         _keep_fork(platform, verified, checkpoint, error)
         raise
-    return _sign(platform, verified, checkpoint)  # 7
 
 
-def _require_history(platform: Platform, given: VerifiedCheckpoint) -> Countersignature | None:
+def _require_history(session: Session, given: VerifiedCheckpoint) -> Countersignature | None:
     """Steps 4 and 5: what was answered before, None where the checkpoint is the next one, or the first seen here."""
     query = select(WitnessedRow).where(WitnessedRow.platform == given.body.platform)
-    with platform.database.read() as session:
-        same = session.get(WitnessedRow, (given.body.platform, given.body.serial))
-        last = session.scalars(query.order_by(WitnessedRow.serial.desc()).limit(1)).first()
+    same = session.get(WitnessedRow, (given.body.platform, given.body.serial))
+    last = session.scalars(query.order_by(WitnessedRow.serial.desc()).limit(1)).first()
     if same is not None:  # 4
         if same.hash != given.hash:
             raise Untrusted(
@@ -111,6 +116,8 @@ def _require_history(platform: Platform, given: VerifiedCheckpoint) -> Countersi
 def _require_chain(platform: Platform, given: VerifiedCheckpoint) -> None:
     """Step 6."""
     body = given.body
+    if body.height - body.first_height >= COVERED_MAX:
+        raise Unreachable("countersign.far", f"a checkpoint of more than {COVERED_MAX} headers is not compared here")
     view = platform.chain.fetch_newest()
     if view.header.header.height < body.height:
         raise Unreachable("countersign.behind", "this platform's node has not got so far: ask again")
@@ -145,19 +152,15 @@ def _older(platform: Platform, given: VerifiedCheckpoint) -> list[bytes]:
     return hashes
 
 
-def _sign(platform: Platform, given: VerifiedCheckpoint, checkpoint: Checkpoint) -> Countersignature:
-    """Step 7. The database takes one row of each platform and serial."""
+def _sign(platform: Platform, given: VerifiedCheckpoint, checkpoint: Checkpoint, time_ms: int) -> Countersignature:
+    """Step 7, and 4 and 5 again: another checkpoint of this platform may have come meanwhile."""
     chain_id, certificate = platform.config.chain_id, platform.certificate
-    time_ms = max(platform.clock_ms(), given.header.signed_ms)  # a clock that is behind makes no word before the header
-    verify_anchor(chain_id, certificate, time_ms)
     word = countersign(chain_id, given.hash, platform.id, certificate, platform.keys.anchor, time_ms)
     kept = dataclasses.replace(checkpoint, countersignatures=(word,))
     with platform.database.write() as session:
-        same = session.get(WitnessedRow, (given.body.platform, given.body.serial))
-        if same is not None:
-            if same.hash != given.hash:
-                raise Declined("countersign.at_once", "two checkpoints of this serial came at once: ask again")
-            return parse(Checkpoint, same.checkpoint, path="checkpoint").countersignatures[0]
+        known = _require_history(session, given)
+        if known is not None:
+            return known
         session.add(
             WitnessedRow(
                 platform=given.body.platform, serial=given.body.serial, hash=given.hash, checkpoint=kept.encoded()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from onecode.errors import OnecodeError, Unreachable
+from onecode.errors import Unreachable
 from onecode.node.blocks import StoredBlock, stored_result
 from onecode.node.decided import save_decided
 from onecode.platform.payments import pay
@@ -33,6 +34,7 @@ from onecode.registry.events import (
 from onecode.registry.narrowing import NARROWING_HEADER
 from onecode.registry.results import Result
 from onecode.wire import sha256
+from unit.platform.test_partners import Pair
 from unit.platform.world import CHAIN_ID, Keys, Merchant, Node, Payer, Server, now_ms
 
 TRANSACTION = b"decided"
@@ -109,36 +111,29 @@ def test_a_decided_block_is_applied_before_its_proof(
     assert refusal(while_open(node, pay_signed, happened)) == signed
 
 
-def test_nothing_is_allowed_by_it_and_the_proof_alone_decides_once_it_is_there(
-    server: Server, payer: Payer, node: Node, merchant: Merchant
-) -> None:
+def test_the_proof_alone_decides_once_it_is_there(server: Server, payer: Payer, node: Node, merchant: Merchant) -> None:
     request = payer.request(merchant)
-    own = server.platform.id
-    assert refusal(while_open(node, lambda: payer.pay(request), RecordWithdrawn(own, merchant.id, "pay", 1))) == LINK
-    Merchant().unlink  # noqa: B018
-    other = server.live_merchant()  # a block: the one that was said to be decided held something else
+    withdrawn = RecordWithdrawn(server.platform.id, merchant.id, "pay", 1)
+    assert refusal(while_open(node, lambda: payer.pay(request), withdrawn)) == LINK
+    server.live_merchant()  # a block: the chain shows that the one that was told of held something else
     assert refusal(payer.pay(request)) == TAKEN
-    other.unlink(node, own)
-    gone = payer.server.platform.chain.fetch_merchant(other.id, "pay")
-    assert gone.state is None or gone.state.link_of(own) is None
-    again = RecordPublished(own, other.id, "pay", 2, 1, True)
-
-    def pay_other() -> httpx.Response:
-        import dataclasses
-
-        return payer.pay(dataclasses.replace(request, merchant=other.id))
-
-    assert refusal(while_open(node, pay_other, again)) == LINK
 
 
-@pytest.mark.parametrize("behind", [1, 2, -1])
+def test_nothing_is_allowed_by_it(server: Server, payer: Payer, node: Node, merchant: Merchant) -> None:
+    request = payer.request(merchant)
+    merchant.unlink(node, server.platform.id)
+    again = RecordPublished(server.platform.id, merchant.id, "pay", 1, 1, True)
+    assert refusal(while_open(node, lambda: payer.pay(request), again)) == LINK
+
+
+@pytest.mark.parametrize("distance", [-2, -1, 5])
 def test_a_block_that_is_not_the_next_one_says_nothing(
-    server: Server, payer: Payer, node: Node, merchant: Merchant, behind: int
+    server: Server, payer: Payer, node: Node, merchant: Merchant, distance: int
 ) -> None:
-    """One from before is proven already, whatever it did; one from ahead is another life's of a store brought back."""
-    height = node.newest().header.header.height
-    decide(node, RecordWithdrawn(server.platform.id, merchant.id, "pay", 1), height=height - behind)
-    assert refusal(payer.pay(payer.request(merchant))) in (TAKEN, LINK if behind == -1 else TAKEN)
+    """What is below is proven already; what is above was left by a store that is gone."""
+    height = node.newest().header.header.height + distance
+    decide(node, RecordWithdrawn(server.platform.id, merchant.id, "pay", 1), height=height)
+    assert refusal(payer.pay(payer.request(merchant))) == TAKEN
 
 
 @pytest.mark.parametrize("header", ["zz", "00", "a1", "AB" * 9000])
@@ -163,37 +158,56 @@ def test_a_node_whose_word_does_not_parse_is_no_node(
 # --- the node's other words on it
 
 
-def lines(node: Node, keys: Keys, query: str, number: int) -> list[dict[str, Any]]:
-    path = f"/v1/members/events{query}"
-    key = keys.key(Role.TRANSACTION)
-    headers = {MEMBER_HEADER: member_header(CHAIN_ID, keys.id, key, "GET", path, b"", now_ms())}
-    found: list[dict[str, Any]] = []
-    with httpx.stream("GET", node.url + path, headers=headers, timeout=20) as response:
-        for text in response.iter_lines():
-            found.append(json.loads(text))
-            if len(found) == number:
-                return found
-    raise AssertionError(found)
+class Lines:
+    """A member's stream of events."""
+
+    def __init__(self, node: Node, keys: Keys, query: str) -> None:
+        path = f"/v1/members/events{query}"
+        key = keys.key(Role.TRANSACTION)
+        headers = {MEMBER_HEADER: member_header(CHAIN_ID, keys.id, key, "GET", path, b"", now_ms())}
+        self._client = httpx.Client(timeout=20)
+        self._response = self._client.send(
+            self._client.build_request("GET", node.url + path, headers=headers), stream=True
+        )
+        self.status = self._response.status_code
+        self._texts = self._response.iter_lines()
+
+    def read(self) -> dict[str, Any]:
+        return dict(json.loads(next(self._texts)))
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+        self._client.close()
 
 
-def test_the_events_of_a_decided_block_come_at_once_to_who_asks_for_them(node: Node, keys: list[Keys]) -> None:
-    first = while_open(node, lambda: lines(node, keys[0], "?decided=1", 1)[0], MerchantFrozen(b"m" * 20, 5))
-    height = first["height"]
-    assert list(first) == ["height", "time_ms", "proven", "transactions"]
-    assert (first["proven"], first["transactions"][0]["hash"]) == (False, sha256(TRANSACTION).hex())
-    assert first["transactions"][0]["events"] == [{"event": "MerchantFrozen", "merchant": "6d" * 20, "until_ms": 5}]
+def test_a_decided_block_has_a_line_at_once_and_its_own_when_it_is_proven(
+    server: Server, node: Node, keys: list[Keys]
+) -> None:
+    frozen = MerchantFrozen(b"m" * 20, 5)
+    with while_open(node, lambda: Lines(node, keys[0], "?decided=1"), frozen) as told:
+        first = told.read()
+        assert list(first) == ["height", "time_ms", "proven", "transactions"]
+        assert (first["proven"], first["transactions"][0]["hash"]) == (False, sha256(TRANSACTION).hex())
+        assert first["transactions"][0]["events"] == [{"event": "MerchantFrozen", "merchant": "6d" * 20, "until_ms": 5}]
+        server.live_merchant()  # what the chain really holds next
+        second = told.read()
+        while not second["transactions"]:  # while nothing changes
+            assert second["proven"]
+            second = told.read()
+        assert (second["proven"], second["height"] >= first["height"]) == (True, True)
+        assert [event["event"] for event in second["transactions"][0]["events"]] == ["MerchantBorn", "RecordPublished"]
+    decide(node, frozen)
+    with Lines(node, keys[0], "") as told:  # who does not ask for it sees nothing of it
+        line = told.read()
+        assert (line["transactions"], list(line)) == ([], ["height", "time_ms", "transactions"])
 
-    def both() -> list[dict[str, Any]]:
-        return lines(node, keys[0], f"?decided=1&from_height={height - 1}", 2)
 
-    Merchant().unlink  # noqa: B018
-    told = while_open(node, both, MerchantFrozen(b"m" * 20, 5))
-    assert told[-1]["proven"] is False or told[-1]["transactions"] == []
-    assert all(line["proven"] for line in told[:-1])
-    silent = while_open(node, lambda: lines(node, keys[0], "", 1)[0], MerchantFrozen(b"m" * 20, 5))
-    assert (silent["transactions"], list(silent)) == ([], ["height", "time_ms", "transactions"])
-    refused = httpx.get(f"{node.url}/v1/members/events?decided=2")
-    assert refused.status_code == 400
+def test_decided_is_0_or_1(node: Node, keys: list[Keys]) -> None:
+    with Lines(node, keys[0], "?decided=2") as told:
+        assert (told.status, told.read()["code"]) == (400, "http.parameter")
 
 
 def test_a_transaction_of_the_decided_block_is_found(node: Node) -> None:
@@ -207,6 +221,22 @@ def test_a_transaction_of_the_decided_block_is_found(node: Node) -> None:
 def test_a_refusal_says_what_to_do(server: Server, payer: Payer, node: Node, merchant: Merchant) -> None:
     request = payer.request(merchant)
     answer = while_open(node, lambda: payer.pay(request), PlatformChanged(server.platform.id))
-    assert (answer.headers.get("retry-after"), answer.json()["retry_after_ms"]) == ("1", 500)
+    assert answer.json()["retry_after_ms"] == 500
     assert "send it again" in answer.json()["detail"]
-    assert issubclass(OnecodeError, Exception)
+
+
+def test_a_partners_record_that_ended_in_a_decided_block_is_refused_too(
+    node: Node, keys: list[Keys], tmp_path: Path
+) -> None:
+    pair = Pair(node, keys, tmp_path)
+    try:
+        payer, merchant = Payer(pair.alpha), pair.merchant()
+        request, beta = pair.request(payer, merchant), pair.beta.platform.id
+        ended = MerchantUnlinked(merchant.id, beta, "pay", 1)
+        assert refusal(while_open(node, lambda: payer.pay(request), ended)) == LINK
+        pair.merchant()  # each height is decided once
+        assert refusal(while_open(node, lambda: payer.pay(request), PlatformChanged(beta))) == AWAITED
+        pair.merchant()
+        assert refusal(while_open(node, lambda: payer.pay(request), PlatformChanged(pair.alpha.platform.id))) == TAKEN
+    finally:
+        pair.stop()
