@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from chain_world import CHAIN_ID, MERCHANT, NOW_MS, SERVICE, make_record
-from onecode.errors import Declined, OnecodeError, Unreachable, Untrusted
+from onecode.errors import Declined, Malformed, OnecodeError, Unreachable, Untrusted
 from onecode.proof.governance import ENCLAVE_POLICY_KEY, EnclavePolicy, Measurement
 from onecode.proof.header import BlockId, CommitVote, SignedHeader, VoteFlag, validators_hash
 from onecode.proof.leaves import LinkList, PlatformStatus, Role, ServiceEntry, links_hash
@@ -27,7 +27,7 @@ from onecode.query.messages import (
 )
 from onecode.record.envelope import sign_record
 from onecode.registry.map import prove, section_roots
-from onecode.wire import sha256
+from onecode.wire import FRAME_BYTES_MAX, sha256
 from simulator.world import RETIRED_BUILD, RETIRED_KEY, Chain, HostileNode, Node
 from vectors.proof_chain import make_header, signed_by, validator_set, vote
 
@@ -172,6 +172,14 @@ def host_says_no_without_proof(chain: Chain) -> HostileNode:
     def reply(node: HostileNode, request: httpx.Request) -> httpx.Response | None:
         error = Declined("merchant.absent", "there is none")
         return httpx.Response(409, json=error.problem()) if request.url.path == "/v1/query" else None
+
+    return HostileNode(chain, reply=reply)
+
+
+@lie(Malformed, "http.too_large")
+def answer_of_more_bytes_than_any_has(chain: Chain) -> HostileNode:
+    def reply(node: HostileNode, request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(200, content=bytes(FRAME_BYTES_MAX + 1)) if request.url.path == "/v1/query" else None
 
     return HostileNode(chain, reply=reply)
 

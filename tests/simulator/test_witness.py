@@ -100,6 +100,20 @@ def test_a_fork_halts_the_wallet_and_its_evidence_holds(lab: Lab) -> None:
     assert codes(wallet) == [(SECOND, "header.fork")]
 
 
+def test_an_answer_is_not_believed_once_a_fork_was_shown_while_it_was_on_its_way(lab: Lab) -> None:
+    wallet = lab.wallet(Node(other_chain()), Node(lab.chain))
+    nodes = wallet._wallet.nodes
+
+    async def ask(node: str) -> str:
+        await nodes.fetch_network(node)
+        assert nodes._comparing is not None
+        await nodes._comparing
+        return "an answer under the header of the fork"
+
+    assert code_of(lambda: wallet._runner.run(nodes.ask(ask))) == "header.fork"
+    assert wallet.failures == []
+
+
 def test_a_halted_wallet_pays_nothing(lab: Lab) -> None:
     wallet = lab.wallet(Node(other_chain()), Node(lab.chain))
     found = wallet.resolve(wallet.read(STATIC))

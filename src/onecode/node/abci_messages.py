@@ -170,11 +170,17 @@ def read_fields(data: bytes) -> Fields:
     return fields
 
 
-def _number(fields: Fields, number: int) -> int:
-    """The last value of an int64, uint or enum field; 0 where it is absent."""
+def _unsigned(fields: Fields, number: int) -> int:
+    """The last value of a uint32 or uint64 field; 0 where it is absent."""
     value = fields.get(number, [0])[-1]
     if not isinstance(value, int):
         raise Malformed("abci.field_type", f"field {number} of an engine's message is not a number")
+    return value
+
+
+def _number(fields: Fields, number: int) -> int:
+    """The last value of an int32, int64 or enum field; 0 where it is absent."""
+    value = _unsigned(fields, number)
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -244,9 +250,9 @@ def parse_offer_snapshot(data: bytes) -> SnapshotOffer:
     fields = read_fields(data)
     snapshot = read_fields(_bytes(fields, 1))
     info = SnapshotInfo(
-        height=_number(snapshot, 1),
-        format=_number(snapshot, 2),
-        chunks=_number(snapshot, 3),
+        height=_unsigned(snapshot, 1),
+        format=_unsigned(snapshot, 2),
+        chunks=_unsigned(snapshot, 3),
         hash=_bytes(snapshot, 4),
         metadata=_bytes(snapshot, 5),
     )
@@ -255,12 +261,12 @@ def parse_offer_snapshot(data: bytes) -> SnapshotOffer:
 
 def parse_load_snapshot_chunk(data: bytes) -> ChunkWanted:
     fields = read_fields(data)
-    return ChunkWanted(_number(fields, 1), _number(fields, 2), _number(fields, 3))
+    return ChunkWanted(_unsigned(fields, 1), _unsigned(fields, 2), _unsigned(fields, 3))
 
 
 def parse_apply_snapshot_chunk(data: bytes) -> ChunkGiven:
     fields = read_fields(data)
-    return ChunkGiven(_number(fields, 1), _bytes(fields, 2), _bytes(fields, 3).decode("utf-8", "replace"))
+    return ChunkGiven(_unsigned(fields, 1), _bytes(fields, 2), _bytes(fields, 3).decode("utf-8", "replace"))
 
 
 # --- encoding

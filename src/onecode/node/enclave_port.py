@@ -3,6 +3,9 @@
 A query is asked only at a height that the enclave has confirmed. Several workers tell it of the same headers; one that
 comes after a newer one is refused there, and its worker looks at the store again, which is then at least as new. So no
 query is ever sent twice: the enclave would take the second one for a replay.
+
+An enclave whose trusted header is of validators that have since been replaced cannot follow at once: it is led over
+headers between, from this node's store.
 """
 
 from __future__ import annotations
@@ -10,17 +13,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from onecode.enclave.frames import EnclaveStatus, FrameKind
 from onecode.errors import OnecodeError, Unreachable
+from onecode.node.child import now_ms
 from onecode.node.link import Done, Link, LinkLimits
 from onecode.node.view import Head, header_update_bytes, platform_parts, platforms_part_bytes
+from onecode.proof.light import Trust, trusted_state
+from onecode.query.bridge import Bridge
+from onecode.query.messages import HeaderView
 from onecode.schema import parse
 
 PLATFORMS_PART_BYTES = 768 << 10  # leaves room in a frame for the largest header
 HEADER_RETRY_S = 1.0  # after the enclave refused a header, or did not say what it is
+
+HeaderAt = Callable[[int], HeaderView | None]  # the header of a height, where this node has it
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +42,30 @@ def enclave_down() -> OnecodeError:
 
 
 def _ignore(reply: bytes | OnecodeError) -> None:
-    """A part that was refused shows when the header is."""
+    """What was refused ahead of a header shows when that is."""
+
+
+def headers_between(header_at: HeaderAt, trusted_height: int, goal_height: int, at_ms: int) -> tuple[HeaderView, ...]:
+    """Headers over which a light client gets from its trusted header to a newer one (`query/bridge.py`).
+
+    Raises `Unreachable` where this node does not have what is needed, and `Untrusted` where its headers do not verify.
+    """
+
+    def found(height: int) -> HeaderView:
+        view = header_at(height)
+        if view is None:
+            raise Unreachable(
+                "node.headers_between",
+                f"header {height} is not kept here, so the enclave cannot follow from its trust file, of height "
+                f"{trusted_height}: give it a newer one and start it again",
+            )
+        return view
+
+    trusted = found(trusted_height)
+    way = Bridge(Trust(trusted_state(trusted.header.header, trusted.validators)), found(goal_height), at_ms)
+    while way.needed is not None:
+        way.take(found(way.needed))
+    return way.passed
 
 
 def _behind() -> OnecodeError:
@@ -44,9 +77,10 @@ def _behind() -> OnecodeError:
 class EnclavePort:
     """One connection to the enclave. `status` is what it said of itself when the connection was made."""
 
-    def __init__(self, path: Path, limits: LinkLimits) -> None:
+    def __init__(self, path: Path, limits: LinkLimits, header_at: HeaderAt) -> None:
         self.status: EnclaveStatus | None = None
         self.link = Link(path, limits, enclave_down, self._up)
+        self._header_at = header_at
         self._loop = asyncio.get_running_loop()
         self._head: Head | None = None
         self._told_height = self._known_height = 0
@@ -135,8 +169,23 @@ class EnclavePort:
             self._told_height, self._told_platforms_root = 0, b""
             self._retry_at_s = self._loop.time() + HEADER_RETRY_S
             error = _behind() if self.up else enclave_down()
+            if reply.code == "header.not_enough_trust":
+                with suppress(Unreachable):  # it is refused again
+                    self.link.send(FrameKind.STATUS, b"", self._lead)
         if self._telling:
             return
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done(error)
+
+    def _lead(self, reply: bytes | OnecodeError) -> None:
+        """Send the headers between that the enclave needs before the newest one, which it is told of again later."""
+        try:
+            if isinstance(reply, OnecodeError):
+                raise reply
+            trusted_height = parse(EnclaveStatus, reply, path="enclave").trusted_height
+            goal_height = self._head.height if self._head is not None else trusted_height
+            for view in headers_between(self._header_at, trusted_height, goal_height, now_ms()):
+                self.link.send(FrameKind.BETWEEN, view.encoded(), _ignore)
+        except OnecodeError as error:
+            log.warning("the enclave cannot be led to the newest header: %s", error)

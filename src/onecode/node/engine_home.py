@@ -22,6 +22,7 @@ from onecode.wire import SigningKey, sha256
 
 BLOCK_BYTES_MAX = 4 << 20
 TRANSACTION_BYTES_MAX = 512 << 10
+POOL_BYTES_MAX = 64 << 20  # the application keeps what waits decoded, so the engine's own 1 GiB is too much
 PEER_BYTES_A_SECOND = 64 << 20  # the engine's own 5 MB hold up a full block for most of a second
 EVIDENCE_AGE_S = 14 * 86_400  # the trusting period: as long as a validator is held to its votes
 EVIDENCE_AGE_BLOCKS = 100_000
@@ -142,7 +143,7 @@ def _toml(settings: EngineSettings) -> str:
             "send_rate": PEER_BYTES_A_SECOND,
             "recv_rate": PEER_BYTES_A_SECOND,
         },
-        "mempool": {"max_tx_bytes": TRANSACTION_BYTES_MAX},
+        "mempool": {"max_tx_bytes": TRANSACTION_BYTES_MAX, "max_txs_bytes": POOL_BYTES_MAX},
         "consensus": {
             "timeout_propose": "1s",
             "timeout_commit": "100ms",

@@ -7,12 +7,14 @@ import logging
 
 from onecode.errors import OnecodeError, Unreachable
 from onecode.node.api import NodeApi, writer_down
+from onecode.node.blocks import load_header
 from onecode.node.child import keep_beating, say_ready, stop_event
 from onecode.node.config import NodeConfig
 from onecode.node.enclave_port import EnclavePort
 from onecode.node.http import HttpServer
 from onecode.node.link import Link, LinkLimits
 from onecode.node.store import ReaderStore, open_reader
+from onecode.query.messages import HeaderView
 
 STORE_RETRY_S = 0.05
 
@@ -28,12 +30,18 @@ async def wait_for_store(config: NodeConfig) -> ReaderStore:
             await asyncio.sleep(STORE_RETRY_S)
 
 
-def open_ports(config: NodeConfig) -> list[EnclavePort]:
+def open_ports(config: NodeConfig, store: ReaderStore) -> list[EnclavePort]:
     """The connections to the enclave; none where the node has no enclave."""
     if config.enclave_config is None and config.enclave_socket is None:
         return []
     limits = LinkLimits(config.queries_in_flight_max, config.enclave_timeout_ms)
-    return [EnclavePort(path, limits) for path in config.enclave_worker_paths]
+
+    def header_at(height: int) -> HeaderView | None:
+        with store.snapshot() as reader:
+            stored = load_header(reader, height)
+        return None if stored is None else HeaderView(header=stored.signed, validators=stored.validators)
+
+    return [EnclavePort(path, limits, header_at) for path in config.enclave_worker_paths]
 
 
 async def poll_head(api: NodeApi, config: NodeConfig, server: HttpServer) -> None:
@@ -53,7 +61,7 @@ async def serve_worker(config: NodeConfig, port: int, number: int = 0) -> None:
     store = await wait_for_store(config)
     stop = stop_event()  # until here a signal ends the process at once
     store.warm()
-    ports = open_ports(config)
+    ports = open_ports(config, store)
     limits = LinkLimits(config.submissions_in_flight_max, config.submission_timeout_ms)
     writer = Link(config.submission_socket, limits, writer_down)
     for link in [*(one.link for one in ports), writer]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -17,8 +17,9 @@ import httpx
 from onecode.errors import Declined, Malformed, Misconfigured, Unreachable, Untrusted, answer_error, json_object
 from onecode.proof.header import Header, SignedHeader, ValidatorSet
 from onecode.proof.leaves import AliasLeaf, PlatformLeaf
-from onecode.proof.light import Trust, VerifiedHeader, trusted_state, verify_header
+from onecode.proof.light import Trust, VerifiedHeader
 from onecode.proof.map import Section, verify_roots
+from onecode.query.bridge import Bridge
 from onecode.query.follow import Follower
 from onecode.query.messages import PROTOCOL, ClearQuery, HeaderView, LeafView, MemberView, NetworkView
 from onecode.query.requests import MEMBER_HEADER, member_header
@@ -29,7 +30,6 @@ from onecode.schema import Message, parse
 from onecode.wire import SigningKey
 
 ATTEMPTS = 3  # another thread may have verified a newer header between fetching and verifying
-BRIDGE_HEADERS_MAX = 64
 ANSWER_BYTES_MAX = 4 << 20
 
 V = TypeVar("V", bound=Message)
@@ -215,29 +215,19 @@ class Chain:
             except Untrusted as error:
                 if error.code != "header.not_enough_trust":
                     raise
-                self._bridge(signed.header.height, now_ms)
+                self._bridge(HeaderView(header=signed, validators=validators), now_ms)
                 header = self._follower.verify_next(signed, validators, now_ms)
             if self._newest is None or header.header.height > self._newest.header.header.height:
                 self._newest = HeaderView(header=signed, validators=validators)
             return header
 
-    def _bridge(self, height: int, now_ms: int) -> None:
-        """Bring the trusted header so near to `height` that the one there follows, halving the way where needed."""
-        trust, target = self._follower.trust, height - 1
-        for _ in range(BRIDGE_HEADERS_MAX):
-            low = trust.state.header.height
-            if low >= height - 1:
-                break
-            view = self._parsed(HeaderView, self._get(f"/v1/headers/{target}"))
-            try:
-                header = verify_header(view.header, view.validators, trust, now_ms)
-            except Untrusted as error:
-                if error.code != "header.not_enough_trust" or target <= low + 1:
-                    raise
-                target = (low + target) // 2
-                continue
-            trust, target = replace(trust, state=trusted_state(header.header, header.validators)), height - 1
-        self._follower = Follower(trust, self._header_age_ms_max)
+    def _bridge(self, goal: HeaderView, now_ms: int) -> None:
+        """Verify headers between the newest one and `goal`, so that it follows."""
+        way = Bridge(self._follower.trust, goal, now_ms)
+        while way.needed is not None:
+            way.take(self._parsed(HeaderView, self._get(f"/v1/headers/{way.needed}")))
+        for between in way.passed:
+            self._follower.verify_between(between, now_ms)
 
     def _proven(self, read: Callable[[], R]) -> R:
         """`read`, tried again where a newer header was verified meanwhile; what does not verify is `Unreachable`."""

@@ -47,7 +47,7 @@ class CheckpointBody(Message):
     format: int = item(1, Uint(255))
     chain_id: str = item(2, Text(CHAIN_ID_CHARS_MAX))
     platform: bytes = item(3, ID)
-    serial: int = item(4, Uint())  # 1, 2, 3 ...
+    serial: int = item(4, Uint(INT64_MAX))  # 1, 2, 3 ...
     previous: bytes = item(5, HASH)  # hash of the checkpoint before; zero for the first
     from_ms: int = item(6, TIME_MS)  # the end of the one before
     until_ms: int = item(7, TIME_MS)

@@ -166,7 +166,11 @@ class Admission(Message):
 
 
 class Proposal(Message):
-    """What is proposed. Exactly the field that belongs to `kind` is present."""
+    """What is proposed. Exactly the field that belongs to `kind` is present.
+
+    replaces: SHA-256 of the leaf that `validators` or `measurements` take the place of, as it was when this was
+    proposed: both name the whole set, so two that were made side by side would undo each other. Optional.
+    """
 
     kind: ProposalKind = item(1, Choice(ProposalKind))
     expires_ms: int = item(2, TIME_MS)
@@ -183,6 +187,7 @@ class Proposal(Message):
     node_id: str | None = item(13, Text(64), default=None)
     rules: RulesLeaf | None = item(14, Nested(RulesLeaf), default=None)
     merchant: bytes | None = item(15, ID, default=None)
+    replaces: bytes | None = item(16, HASH, default=None)
 
 
 class Approval(Message):

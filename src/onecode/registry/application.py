@@ -127,7 +127,7 @@ class Application:
         It is executed on an overlay that holds what the pool took since the last block, so that the second update of a
         record does not wait for the first one's block. After a block the overlay is empty: the engine rechecks what is
         still waiting, in order, and thereby fills it again. A batch is not executed again if the block changed nothing
-        that it stands on.
+        that it stands on, and no proposal of this node has found it to fail.
         """
         call = self._inspect(transaction)
         if isinstance(call, Result):
@@ -199,6 +199,7 @@ class Application:
                 mark = state.mark()
                 if self._run(state, call, height, time_ms, Nonces.ASCENDING).code:
                     state.rollback(mark)
+                    self._doubt(call.raw)
                 else:
                     block.append(call.raw)
                     left -= size
@@ -212,6 +213,14 @@ class Application:
     def process(self, transactions: Sequence[bytes]) -> bool:
         """Whether a proposed block holds only what is right as far as can be told without state."""
         return all(isinstance(self._inspect(raw), Inspected) for raw in transactions)
+
+    def _doubt(self, transaction: bytes) -> None:
+        """Have the next recheck execute it again: time alone can make a transaction worthless, as a consent's end does.
+
+        An engine shows a proposer the first transactions of its pool only. What fails there and stays keeps others out.
+        """
+        self._taken.pop(transaction, None)
+        self._waiting.pop(transaction, None)
 
     # --- one transaction
 

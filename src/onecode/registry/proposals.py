@@ -37,7 +37,8 @@ from onecode.registry.results import Result
 from onecode.registry.rules_freezes import freeze_merchant
 from onecode.registry.rules_platforms import first_keys
 from onecode.registry.state import State
-from onecode.wire import encode
+from onecode.schema import Message
+from onecode.wire import encode, sha256
 
 PLATFORMS_MAX = 1000
 SERVICES_IN_FORCE_MAX = 256
@@ -50,8 +51,8 @@ FIELDS: dict[ProposalKind, tuple[frozenset[str], frozenset[str]]] = {
     ProposalKind.PLATFORM_ADMIT: (frozenset({"admission"}), frozenset()),
     ProposalKind.PLATFORM_SUSPEND: (frozenset({"platform"}), frozenset()),
     ProposalKind.PLATFORM_RESTORE: (frozenset({"platform"}), frozenset()),
-    ProposalKind.VALIDATOR_SET: (frozenset({"validators"}), frozenset()),
-    ProposalKind.ENCLAVE_POLICY: (frozenset({"measurements"}), frozenset()),
+    ProposalKind.VALIDATOR_SET: (frozenset({"validators"}), frozenset({"replaces"})),
+    ProposalKind.ENCLAVE_POLICY: (frozenset({"measurements"}), frozenset({"replaces"})),
     ProposalKind.SERVICE_SET: (frozenset({"service"}), frozenset({"service_remove"})),
     ProposalKind.SCHEME_ASSIGN: (frozenset({"guid", "scheme"}), frozenset()),
     ProposalKind.OBSERVER_ADMIT: (frozenset({"node_id"}), frozenset({"observer"})),
@@ -156,12 +157,19 @@ def _set_status(context: Context, proposal: Proposal, status: PlatformStatus) ->
     return Result.OK
 
 
+def _outdated(proposal: Proposal, leaf: Message) -> bool:
+    """Whether the proposal says which leaf it replaces, and this is another one."""
+    return proposal.replaces is not None and proposal.replaces != sha256(leaf.encoded())
+
+
 def _set_validators(context: Context, proposal: Proposal) -> Result:
     """The new set waits in `pending`; another one in its place begins the delay anew."""
-    pending = proposal.validators or ()
+    pending, old = proposal.validators or (), context.state.validators()
+    if _outdated(proposal, old):
+        return Result.PROPOSAL_OUTDATED
     if code := validators_code(context.state, pending):
         return code
-    leaf = dataclasses.replace(context.state.validators(), pending=pending, pending_ms=_delayed_ms(context))
+    leaf = dataclasses.replace(old, pending=pending, pending_ms=_delayed_ms(context))
     context.state.put(Section.GOVERNANCE, VALIDATORS_KEY, leaf)
     return Result.OK
 
@@ -169,6 +177,8 @@ def _set_validators(context: Context, proposal: Proposal) -> Result:
 def _set_policy(context: Context, proposal: Proposal) -> Result:
     """What is left out is gone at once; what is new waits; what stays keeps its time. Given times are ignored."""
     given, old = proposal.measurements or (), context.state.enclave_policy()
+    if _outdated(proposal, old):
+        return Result.PROPOSAL_OUTDATED
     if builds_twice(given):
         return Result.MEASUREMENTS
     since = {(one.kind, one.measurement): one.effective_ms for one in old.measurements}

@@ -114,6 +114,7 @@ class Result(IntEnum):
     SCHEME_SHAPE = 137, "a scheme has a foreign GUID and sub-objects 01 to 99, each once; assigned ones do not change"
     OBSERVER_UNKNOWN = 138, "there is no such observer to remove"
     RULES = 139, "rules are activated at least 1,000 blocks ahead, with a higher version than the current one"
+    PROPOSAL_OUTDATED = 140, "what the proposal replaces has changed since it was made: propose it again"
 
     # Enclaves
     MEASUREMENT_REFUSED = 150, "the enclave policy does not allow this build"

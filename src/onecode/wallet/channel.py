@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -21,15 +22,21 @@ async def fetch_bytes(
     body: bytes = b"",
     headers: dict[str, str] | None = None,
     timeout_ms: int = 5_000,
+    worth: Callable[[OnecodeError], OnecodeError] = lambda refusal: refusal,
 ) -> bytes:
-    """The body of a 2xx answer, at most 1 MiB. Raises what a problem body describes, or `Unreachable`."""
+    """The body of a 2xx answer, at most 1 MiB. Raises what a problem body describes (as `worth` makes it), or what is
+    wrong with the answer itself: `Unreachable`, `Malformed`."""
     data = bytearray()
+    plain = {**(headers or {}), "accept-encoding": "identity"}
     try:
         # A server that drips bytes is held to the same time as one that is silent.
         async with (
             asyncio.timeout(timeout_ms / 1000),
-            http.stream(method, url, content=body, headers=headers, timeout=None) as response,
+            http.stream(method, url, content=body, headers=plain, timeout=None) as response,
         ):
+            packed = response.headers.get("content-encoding", "identity") != "identity"
+            if packed:  # a kilobyte can unpack to a gigabyte
+                raise Unreachable("http.answer_encoding", "the answer is compressed, which was not asked for")
             async for piece in response.aiter_bytes():
                 data += piece
                 if len(data) > FRAME_BYTES_MAX:
@@ -40,7 +47,7 @@ async def fetch_bytes(
         raise Unreachable("http.unreachable", f"the server could not be reached: {type(error).__name__}") from None
     if response.is_success:
         return bytes(data)
-    raise answer_error(response.status_code, bytes(data))
+    raise worth(answer_error(response.status_code, bytes(data)))
 
 
 def unproven(error: OnecodeError) -> OnecodeError:

@@ -14,11 +14,11 @@ from onecode.proof.header import Header, SignedHeader, ValidatorSet
 from onecode.proof.leaves import KeyState, PlatformLeaf, Role
 from onecode.proof.light import NANOS_PER_MILLI, STRICT, Trust, VerifiedHeader, trusted_state, verify_header
 from onecode.proof.trust import TrustBody, TrustFile, verify_trust_file
+from onecode.query.bridge import Bridge
 from onecode.query.follow import Follower
 from onecode.query.messages import HeaderView
 from onecode.schema import Message, Nested, Text, Uint, item, parse
 
-HOPS_MAX = 64  # headers fetched between a trusted header and the newest one
 _EXPIRED = ("header.trust_expired", "trust.anchor_expired", "trust.anchor_state", "trust.root_replaced")
 
 
@@ -151,28 +151,9 @@ async def bridge(
 ) -> tuple[HeaderView, ...]:
     """Headers between, each verified from the one before, after which `goal` verifies; none where validators stayed.
 
-    Bisection as in CometBFT's light client, at most `HOPS_MAX` fetches. Does not check that any of them is fresh.
+    At most `HOPS_MAX` fetches (`query/bridge.py`). Does not check that any of them is fresh.
     """
-    ahead, passed, fetched = [goal], list[HeaderView](), 0
-    while True:
-        view = ahead[-1]
-        try:
-            verified = verify_header(view.header, view.validators, trust, now_ms)
-        except Untrusted as error:
-            if error.code != "header.not_enough_trust":
-                raise
-        else:
-            ahead.pop()
-            if not ahead:
-                return tuple(passed)
-            passed.append(view)
-            trust = dataclasses.replace(trust, state=trusted_state(verified.header, verified.validators))
-            continue
-        middle = (trust.state.header.height + view.header.header.height) // 2
-        if fetched == HOPS_MAX:
-            raise Unreachable("header.too_far", "too many headers lie between; get a newer trust file")
-        fetched += 1
-        between = await fetch(middle)
-        if between.header.header.height != middle:
-            raise Untrusted("header.other_height", "the node sent a header of another height", field="height")
-        ahead.append(between)
+    way = Bridge(trust, goal, now_ms)
+    while way.needed is not None:
+        way.take(await fetch(way.needed))
+    return way.passed

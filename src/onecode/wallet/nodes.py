@@ -31,7 +31,7 @@ from onecode.wallet.witness import Witnesses, forked
 
 FAILURES_KEPT = 100
 NEWER_WAIT_MS = 20_000  # a node waits 15 s for a newer header
-BRIDGE_TIMEOUTS = 6  # headers between are fetched for so many times the time of one request at most
+BRIDGE_TIMEOUTS = 6  # headers between, and all of one witness: so many times the time of one request at most
 FINAL = ("code.order_signature", "header.fork", "header.trust_expired")
 T = TypeVar("T")
 
@@ -87,13 +87,15 @@ class Nodes:
         body, trust = trust_body(trust_file), self.headers.trust
         begins = body.header.header.height <= trust.state.header.height  # the file was verified, now or when it was new
         base = HeaderView(header=body.header, validators=body.validators) if begins else None
-        return Witnesses(self._store, base, self.config.witness_interval_ms, self._fetch_raw, self._fail_witness)
+        interval_ms, timeout_ms = self.config.witness_interval_ms, BRIDGE_TIMEOUTS * self.config.timeout_ms
+        return Witnesses(self._store, base, interval_ms, timeout_ms, self._fetch_raw, self._fail_witness)
 
     def renew_trust(self, trust_file: bytes) -> None:
         """Start from a newer trust file; raises `Untrusted` for one that is not good (`wallet.renewal.renew`)."""
-        self.headers = Follower(
-            renew(self._store, trust_file, self._settings, self._now()), self.config.header_age_ms_max
-        )
+        trust = renew(self._store, trust_file, self._settings, self._now())
+        if self._comparing is not None:  # it would confirm a header of before
+            self._comparing.cancel()
+        self.headers = Follower(trust, self.config.header_age_ms_max)
         self._witnesses = self._meet_witnesses(trust_file)
         self._networks.clear()
 
@@ -126,17 +128,17 @@ class Nodes:
 
         self._comparing = asyncio.create_task(compare())
 
-    async def _fetch_raw(self, node: str, path: str, method: str = "GET", body: bytes = b"", more_ms: int = 0) -> bytes:
-        headers = {"content-type": CBOR} if body else {}
-        url, timeout_ms = node.rstrip("/") + path, self.config.timeout_ms + more_ms
-        return await fetch_bytes(self._http, method, url, body=body, headers=headers, timeout_ms=timeout_ms)
+    async def _fetch_raw(self, node: str, path: str) -> bytes:
+        url, timeout_ms = node.rstrip("/") + path, self.config.timeout_ms
+        return await fetch_bytes(self._http, "GET", url, timeout_ms=timeout_ms)
 
     async def fetch(self, method: str, node: str, path: str, body: bytes = b"", *, more_ms: int = 0) -> bytes:
         """A node's answer; a refusal of its own is never more than `Unreachable` or unproven."""
-        try:
-            return await self._fetch_raw(node, path, method, body, more_ms)
-        except OnecodeError as error:
-            raise unproven(error) from error
+        headers = {"content-type": CBOR} if body else {}
+        url, timeout_ms = node.rstrip("/") + path, self.config.timeout_ms + more_ms
+        return await fetch_bytes(
+            self._http, method, url, body=body, headers=headers, timeout_ms=timeout_ms, worth=unproven
+        )
 
     async def verified(self, node: str, goal: Callable[[], HeaderView], verify: Callable[[], T]) -> T:
         """What `verify` gives; headers between are fetched where too many validators have changed.
@@ -219,7 +221,9 @@ class Nodes:
         for node in self.config.node_urls:
             for _ in range(2 if node in self._networks else 1):
                 try:
-                    return await ask(node)
+                    found = await ask(node)
+                    self.require_trust()  # a witness may have shown a fork meanwhile
+                    return found
                 except (Unreachable, Untrusted, Malformed) as error:
                     if is_final(error):
                         raise

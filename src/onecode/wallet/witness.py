@@ -5,6 +5,7 @@ Steps as in docs/spec/verification.md, "Witnesses". A witness that is behind, si
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -38,8 +39,9 @@ def forked(stop: Stop) -> Untrusted:
 class Witnesses:
     """Which header was confirmed last, those that were verified since, and what other nodes say of them.
 
-    fetch: a node's answer to a path; its refusals are raised as it gave them. fail: told of each witness that is passed
-    over. base: what to start from where nothing was confirmed yet: the trust file's header.
+    base: what to start from where nothing was confirmed yet: the trust file's header. timeout_ms: for all that one
+    witness is asked in one comparison. fetch: a node's answer to a path; its refusals are raised as it gave them. fail:
+    told of each witness that is passed over.
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class Witnesses:
         store: WalletStore,
         base: HeaderView | None,
         interval_ms: int,
+        timeout_ms: int,
         fetch: Fetch,
         fail: Callable[[str, OnecodeError], None],
     ) -> None:
-        self._store, self._interval_ms, self._fetch, self._fail = store, interval_ms, fetch, fail
+        self._store, self._interval_ms, self._timeout_ms = store, interval_ms, timeout_ms
+        self._fetch, self._fail = fetch, fail
         kept = store.load_compared()
         self._compared = kept
         self._base = kept.view if kept is not None else base
@@ -73,8 +77,10 @@ class Witnesses:
             self._tried_ms = 0
 
     def due(self, now_ms: int) -> bool:
-        """Whether to compare now: there is something new, and the last try is an interval ago."""
-        return self.stop is None and self._newest is not None and now_ms - self._tried_ms >= self._interval_ms
+        """Whether to compare now: there is something new, and the last try is an interval ago or, by this clock, yet to
+        come."""
+        waits = 0 <= now_ms - self._tried_ms < self._interval_ms
+        return self.stop is None and self._newest is not None and not waits
 
     @property
     def _newest(self) -> HeaderView | None:
@@ -83,13 +89,19 @@ class Witnesses:
     async def compare(self, urls: Sequence[str], headers: Follower, now_ms: int) -> None:
         """Ask one witness after the other until one has the same header; raises `header.fork`, nothing else.
 
+        Each interval another one is asked first: one that is in league with a liar does not hide what the others show.
         `headers` verifies who runs the validators, asked of the witness that agreed.
         """
         self._tried_ms = now_ms
-        for url in urls:
+        turn = now_ms // max(1, self._interval_ms) % max(1, len(urls))
+        for url in (*urls[turn:], *urls[:turn]):
             try:
-                agreed = await self._ask(url, headers.trust, now_ms)
-                await self._agree(agreed, url, headers, now_ms)
+                async with asyncio.timeout(self._timeout_ms / 1000):
+                    agreed = await self._ask(url, headers.trust, now_ms)
+                    await self._agree(agreed, url, headers, now_ms)
+            except TimeoutError:
+                self._fail(url, Unreachable("witness.slow", "the witness gave the headers between too slowly"))
+                continue
             except OnecodeError as error:
                 self._fail(url, error)
                 if self.stop is not None:
@@ -148,6 +160,7 @@ class Witnesses:
             return None
         try:
             leaf = headers.verify_leaf(view, Section.GOVERNANCE, VALIDATORS_KEY, now_ms)
+            self.note(headers.newest_view)
             return parse(ValidatorsLeaf, leaf, path="validators") if leaf is not None else None
         except OnecodeError as error:
             if error.code == "header.fork":
@@ -171,13 +184,13 @@ class Witnesses:
                 raise Unreachable("witness.behind", "the witness does not have a header below its newest")
             return view
 
+        first = [*(view for view in self._trace if view.header.header.height < target.header.header.height), target]
         path: tuple[HeaderView, ...] = ()
         why: OnecodeError | None = None
         try:
             path = await bridge(_from(self._base, trust), given, between, now_ms)
         except OnecodeError as error:
             why = error
-        first = [view for view in self._trace if view.header.header.height <= target.header.header.height]
         name = self._keep(self._base, first, [*path, given], trust, now_ms, why)
         if why is not None:
             raise Untrusted("witness.forged", f"the witness has a header that a part signed alone: evidence/{name}")
@@ -186,15 +199,13 @@ class Witnesses:
     def contradict(self, rival: HeaderView, trust: Trust, now_ms: int) -> OnecodeError:
         """What to raise for another signed header at the height of the newest one (`header.fork` of the follower)."""
         height = rival.header.header.height
-        if self._base is None or not self._trace:
+        try:
+            if self._base is None or not self._trace:
+                raise Untrusted("witness.differs", "there is no header from which both verify")
+            name = self._keep(self._base, self._trace, [*self._trace[:-1], rival], trust, now_ms, None)
+        except OnecodeError:  # more than 2/3 signed it: that alone halts the wallet
             name = f"header-fork-{height}-{now_ms}.cbor"
             self._store.keep_evidence(name, rival.encoded(), whatever=True)
-        else:
-            error = Untrusted("header.fork", "another header was verified at this height")
-            try:
-                name = self._keep(self._base, self._trace, [*self._trace[:-1], rival], trust, now_ms, None)
-            except OnecodeError:
-                return error
         return self._halt(name, height, now_ms)
 
     def _keep(

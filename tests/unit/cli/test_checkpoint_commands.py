@@ -53,11 +53,30 @@ def test_a_checker_keeps_a_checkpoint_and_believes_nothing_else(
         assert set(said["countersigned_by"].split(", ")) == set(roots[1:])
     assert run(*check, "--checkpoint", first, exit_code=3)["code"] == "checkpoint.named"
     assert run(*check, "--checkpoint", kept, "--root", "00" * 32, exit_code=3)["code"] == "checkpoint.root"
+    _signed_is_the_named_one(three, payment, at, check, file)
     assert run(*check, exit_code=2)["code"] == "cli.believed"
     assert run(*check[:3], "--checkpoint", kept, exit_code=3)["code"] == "trust.solo"
     chain = run("verify", "checkpoint", first, kept, "--allow-solo", "--root", roots[1])["checkpoints"]
     assert [one["checkpoint_serial"] for one in chain] == [1, second["serial"]]
     assert run("verify", "checkpoint", kept, first, "--allow-solo", exit_code=3)["code"] == "checkpoint.link"
+
+
+def _signed_is_the_named_one(
+    three: Three, payment: str, at: tuple[str, ...], check: tuple[object, ...], file: Path
+) -> None:
+    """A later checkpoint that alpha alone signed, named with beta's root: that beta signed the older one, with a key
+    that may have been stolen since, is not what was asked."""
+    three.roads[0].is_down = True
+    third, alone, later = three.next(0), file.parent / "alone.checkpoint", file.parent / "later.evidence"
+    run("platform", "checkpoints", *at, "--from", third["serial"], "--out", alone)
+    run("platform", "evidence", payment, "--out", later, "--until", third["serial"], *at)
+    alpha, beta = (("--root", three.keys[index].admission.root.hex()) for index in range(2))
+    check = (*check[:2], later, *check[3:], "--checkpoint")
+    assert run(*check, alone, *alpha)["payment_id"] == payment
+    assert run(*check, alone, *beta, exit_code=3)["code"] == "checkpoint.root"
+    assert run(*check, third["hash"])["payment_id"] == payment
+    assert run(*check, third["hash"], *beta, exit_code=2)["code"] == "cli.checkpoint_file"
+    three.roads[0].is_down = False
 
 
 def test_voids_notices_and_webhooks_have_commands(three: Three) -> None:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from onecode.errors import Malformed, OnecodeError, Untrusted
+from onecode.errors import Malformed, OnecodeError, Unreachable, Untrusted
 from onecode.platform.checkpoints import cut_checkpoint, load_checkpoints
 from onecode.platform.countersign_requests import verify_word
 from onecode.platform.header_hashes import follow_headers
@@ -33,7 +33,7 @@ from onecode.proof.checkpoint import (
     verify_checkpoint_chain,
 )
 from onecode.proof.header import header_hash, merkle_root
-from onecode.proof.leaves import Role
+from onecode.proof.leaves import KeyState, Role
 from onecode.proof.trust import certify_anchor
 from onecode.query.evidence import EvidenceFile, NamedCheckpoint, parse_evidence, verify_evidence
 from onecode.query.messages import HeaderView, MemberView
@@ -400,7 +400,95 @@ def test_a_word_under_another_root_than_the_chains_is_no_word(three: Three) -> N
         verify_word(platform, beta, platform.chain.platform_leaf(beta), made, word)
 
 
+def test_a_word_by_an_anchor_key_that_was_taken_back_is_no_word(three: Three) -> None:
+    three.next(0)
+    made = three.last(0)
+    platform, beta = three.servers[0].platform, three.servers[1].platform
+    leaf = platform.chain.platform_leaf(beta.id)
+    assert leaf is not None
+    anchor = beta.keys.anchor
+    hashed = checkpoint_hash(CHAIN_ID, made.body)
+    word = countersign(CHAIN_ID, hashed, beta.id, beta.certificate, anchor, now_ms())
+    verify_word(platform, beta.id, leaf, made, word)
+    keys = tuple(
+        dataclasses.replace(key, state=KeyState.REVOKED) if key.key == anchor.public else key for key in leaf.keys
+    )
+    with pytest.raises(Untrusted, match=r"platform\.key_state"):
+        verify_word(platform, beta.id, dataclasses.replace(leaf, keys=keys), made, word)
+
+
+def test_a_serial_that_no_database_takes_is_malformed(three: Three) -> None:
+    three.next(0)
+    forged = three.forge(three.last(0), serial=(1 << 63) - 1, previous=bytes([1]) * 32)
+    raw = forged.encoded().replace(((1 << 63) - 1).to_bytes(8, "big"), (1 << 63).to_bytes(8, "big"))
+    with pytest.raises(Malformed):
+        parse_body(parse_checkpoint(raw).body)
+
+
+def test_two_first_checkpoints_that_come_at_once_are_not_both_signed(
+    three: Three, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one seen may have any serial: another one that came meanwhile counts."""
+    from onecode.platform import countersigning
+
+    three.roads[0].is_down = True
+    three.next(0)
+    first, second = three.last(0), (three.next(0), three.last(0))[1]
+    assert (parse_body(first.body).serial, parse_body(second.body).serial) == (1, 2)
+    other = three.forge(first, from_ms=parse_body(first.body).from_ms - 1)
+    compare, asked = countersigning._require_chain, list[int]()
+
+    def interleaved(*given: Any) -> None:
+        compare(*given)
+        monkeypatch.setattr(countersigning, "_require_chain", compare)
+        asked.append(three.ask(1, second).status_code)
+
+    monkeypatch.setattr(countersigning, "_require_chain", interleaved)
+    refused = three.ask(1, other)
+    assert asked == [200]
+    assert (refused.status_code, refused.json().get("code")) == (401, "countersign.past")
+
+
+def test_more_headers_than_are_compared_at_once_accuse_nobody(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:
+    from onecode.platform import countersigning
+
+    three.roads[0].is_down = True
+    three.next(0)
+    monkeypatch.setattr(countersigning, "COVERED_MAX", 0)
+    answer = three.ask(1, three.last(0))
+    assert (answer.status_code, answer.json()["code"]) == (503, "countersign.far")
+    assert three.servers[1].operator("GET", "/v1/checkpoints/waiting").json()["forks"] == []
+
+
+def test_a_countersigner_whose_own_certificate_ended_accuses_nobody(three: Three) -> None:
+    three.roads[0].is_down = True
+    three.next(0)
+    beta = three.servers[1].platform
+    ended = certify_anchor(CHAIN_ID, _root(three.keys[1]), beta.keys.anchor.public, now_ms() - 1)
+    object.__setattr__(beta, "certificate", ended)
+    answer = three.ask(1, three.last(0))
+    assert (answer.status_code, answer.json()["code"]) == (500, "checkpoint.certificate")
+    assert three.servers[1].operator("GET", "/v1/checkpoints/waiting").json()["forks"] == []
+
+
 # --- the cut
+
+
+def test_a_clock_that_is_days_ahead_makes_no_cut(node: Node, keys: list[Keys], tmp_path: Path) -> None:
+    """A cut is durable: with a time that is yet to come, it would hold up every checkpoint until then."""
+    ahead_ms = [3 * DAY_MS]
+    server = Server(keys[0].config(tmp_path, node.url), lambda: now_ms() + ahead_ms[0])
+    keeper = open_checkpoints(server.platform)
+    try:
+        with pytest.raises(Unreachable):
+            keeper.drain()
+        ahead_ms[0] = 0
+        keeper.drain()
+        (made,) = server.http.get("/v1/checkpoints").json()
+        assert made["until_ms"] <= now_ms()
+    finally:
+        keeper.close()
+        server.stop()
 
 
 def test_a_crash_between_cut_and_seal_leaves_every_receipt_in_one_checkpoint(three: Three) -> None:

@@ -18,6 +18,7 @@ from onecode.proof.leaves import Role
 from onecode.registry import counters, proposals
 from onecode.registry.results import Result
 from onecode.registry.transactions import Kind, ProposalSubmit
+from onecode.wire import sha256
 from unit.registry.world import BUILD, Platform, World, signing_key
 
 CODES: dict[Result, Callable[[World], Result]] = {}
@@ -136,6 +137,22 @@ def measurements(world: World) -> Result:
     build = Measurement(kind="software", measurement=BUILD, effective_ms=0)
     again = Measurement(kind="software", measurement=BUILD, effective_ms=1)
     return world.govern(ProposalKind.ENCLAVE_POLICY, measurements=(build, again))
+
+
+@reaches(Result.PROPOSAL_OUTDATED)
+def proposal_outdated(world: World) -> Result:
+    """Two changes made from the same set: the second would undo the first."""
+    old = world.state.validators()
+    replaces = sha256(old.encoded())
+    one, other = (
+        tuple(sorted((*old.validators, _validator(name, world)), key=lambda one: one.key)) for name in ("e", "f")
+    )
+    assert world.govern(ProposalKind.VALIDATOR_SET, validators=one, replaces=replaces) == Result.OK
+    return world.govern(ProposalKind.VALIDATOR_SET, validators=other, replaces=replaces)
+
+
+def _validator(name: str, world: World) -> ValidatorLeaf:
+    return ValidatorLeaf(key=signing_key(name).public, power=1, platform=world.platforms[0].id)
 
 
 @reaches(Result.SERVICE_STATE)

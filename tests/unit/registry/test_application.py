@@ -182,6 +182,21 @@ def test_what_stands_on_a_platform_that_changed_is_executed_again() -> None:
     assert world.application.check(waiting, world.time_ms, recheck=True) == Result.PLATFORM_INACTIVE
 
 
+def test_what_the_proposer_found_worthless_does_not_stay_before_the_others() -> None:
+    """No block touches what it stands on, but its consent has ended. An engine shows the proposer only the first of its
+    pool: a platform with enough of these would keep everybody else out until they expire."""
+    world = World()
+    (first, second), (platform, other) = world.merchants[:2], world.platforms[:2]
+    consent = world.consent(first, platform, expires_ms=world.time_ms + 1_500)
+    ending = world.publish(platform, world.first(first, platform, consent=consent))
+    assert world.application.check(ending, world.time_ms) == Result.OK
+    world.block(world.publish(other, world.first(second, other)), seconds=2)
+    assert world.application.check(ending, world.time_ms, recheck=True) == Result.OK  # not executed again
+    assert world.application.prepare(2, world.time_ms, [ending], 1 << 20) == []
+    world.block(world.publish(other, world.publication(second, 2)))
+    assert world.application.check(ending, world.time_ms, recheck=True) == Result.ITEMS_FAILED
+
+
 def test_checking_and_preparing_write_nothing() -> None:
     world = World()
     before = {table: dict(rows) for table, rows in world.store.tables.items()}

@@ -8,6 +8,7 @@ import pytest
 
 from onecode.errors import Misconfigured
 from onecode.proof.governance import (
+    Measurement,
     ObserverLeaf,
     ProposalKind,
     ProposalLeaf,
@@ -25,7 +26,7 @@ from onecode.registry.events import ProposalApproved, ProposalExecuted, Proposal
 from onecode.registry.proposals import RULES_LEAD_BLOCKS
 from onecode.registry.results import Result
 from onecode.registry.transactions import Kind, PlatformKeys, PlatformSuspend, proposal_id
-from onecode.wire import SigningKey
+from onecode.wire import SigningKey, sha256
 from unit.registry.world import CHAIN, Platform, World, signing_key
 
 
@@ -151,6 +152,34 @@ def test_validator_sets_that_cannot_be(defect: str) -> None:
     assert world.run(world.platform_call(world.platforms[2], Kind.PLATFORM_SUSPEND, PlatformSuspend())) == Result.OK
     code = world.govern(ProposalKind.VALIDATOR_SET, validators=sets[defect], voters=world.platforms[:2])
     assert code == Result.VALIDATORS
+
+
+@pytest.mark.parametrize("kind", [ProposalKind.VALIDATOR_SET, ProposalKind.ENCLAVE_POLICY])
+def test_of_two_changes_made_side_by_side_the_second_undoes_nothing(kind: ProposalKind) -> None:
+    """Both are proposed before either is decided, so both were fine when they were looked at."""
+    world = World()
+    fields: list[dict[str, object]]
+    if kind == ProposalKind.VALIDATOR_SET:
+        leaf = world.state.validators()
+        new = [ValidatorLeaf(key=signing_key(name).public, power=1, platform=world.platforms[0].id) for name in "ef"]
+        fields = [{"validators": tuple(sorted((*leaf.validators, one), key=lambda one: one.key))} for one in new]
+        replaces = sha256(leaf.encoded())
+    else:
+        policy = world.state.enclave_policy()
+        builds = [Measurement(kind="software", measurement=sha256(name), effective_ms=0) for name in (b"e", b"f")]
+        fields = [{"measurements": (*policy.measurements, one)} for one in builds]
+        replaces = sha256(policy.encoded())
+    first, second = (world.proposal(kind, **one, replaces=replaces) for one in fields)
+    for proposal in (first, second):
+        assert world.run(world.submit(world.platforms[0], proposal)) == Result.OK
+        assert world.run(world.approve(world.platforms[1], proposal)) == Result.OK
+    assert world.run(world.approve(world.platforms[2], first)) == Result.OK
+    decided = (world.state.validators(), world.state.enclave_policy())
+    assert world.run(world.approve(world.platforms[2], second)) == Result.PROPOSAL_OUTDATED
+    assert (world.state.validators(), world.state.enclave_policy()) == decided
+    world.pass_time(world.genesis.parameters.governance_delay_ms)
+    world.block()
+    assert world.run(world.approve(world.platforms[2], second)) == Result.PROPOSAL_OUTDATED
 
 
 def test_a_scheme_changes_hands() -> None:

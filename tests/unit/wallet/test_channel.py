@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -52,6 +54,20 @@ def test_a_bad_answer_ends_in_the_error_tree(
     assert caught.value.code == code
 
 
+def test_what_is_wrong_with_an_answer_is_named_and_a_refusal_is_worth_what_it_proves() -> None:
+    async def run(response: httpx.Response) -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: response)) as http:
+            await fetch_bytes(http, "GET", "http://node/v1/network", worth=unproven)
+
+    for content, status, code in (
+        (bytes(FRAME_BYTES_MAX + 1), 200, "http.too_large"),
+        (json.dumps(Malformed("http.too_large", "believe me").problem()).encode(), 400, "node.refused"),
+    ):
+        with pytest.raises(OnecodeError) as caught:
+            asyncio.run(run(httpx.Response(status, content=content)))
+        assert caught.value.code == code
+
+
 def test_a_server_that_drips_bytes_is_held_to_the_time() -> None:
     class Drip(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -67,6 +83,25 @@ def test_a_server_that_drips_bytes_is_held_to_the_time() -> None:
     with pytest.raises(Unreachable) as caught:
         asyncio.run(run())
     assert caught.value.code == "http.timeout"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "deflate", "br", "zstd"])
+def test_a_compressed_answer_is_refused_before_it_is_unpacked(encoding: str) -> None:
+    """A kilobyte that is packed twice unpacks to a gigabyte in one piece."""
+    raw = gzip.compress(gzip.compress(bytes(FRAME_BYTES_MAX // 2)))
+    seen = list[str]()
+
+    class Packed(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield raw
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["accept-encoding"])
+        return httpx.Response(200, headers={"content-encoding": encoding}, stream=Packed())
+
+    with pytest.raises(Unreachable) as caught:
+        fetched(handler)
+    assert (caught.value.code, seen) == ("http.answer_encoding", ["identity"])
 
 
 def test_an_answer_of_the_largest_size_passes() -> None:

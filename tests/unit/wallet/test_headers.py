@@ -12,8 +12,9 @@ from onecode.errors import Unreachable, Untrusted
 from onecode.proof.header import SignedHeader, ValidatorSet
 from onecode.proof.light import Trust, trusted_state
 from onecode.proof.trust import TrustBody, certify_anchor, sign_trust_file
+from onecode.query.bridge import HOPS_MAX
 from onecode.query.messages import HeaderView
-from onecode.wallet.headers import HOPS_MAX, SavedHeader, TrustSettings, bridge, open_headers, verify_renewal
+from onecode.wallet.headers import SavedHeader, TrustSettings, bridge, open_headers, verify_renewal
 from onecode.wire import SigningKey, sha256
 from vectors.proof_chain import CHAIN_ID, MEMBERS, NOW_MS, SIX, TRUSTED, key, make_header, signed_by, validator_set
 
