@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import http.client
 import json
+import secrets
 import shutil
 import tempfile
 import time
@@ -32,9 +33,14 @@ from integration.engine_network import (
     wait_for,
 )
 from integration.node_network import Process
+from onecode.attest.software import SoftwareAttester
+from onecode.enclave.core import Enclave, EnclaveSettings
+from onecode.enclave.frames import HeaderUpdate
 from onecode.errors import Untrusted
 from onecode.node.blocks import load_block, load_header, load_state
+from onecode.node.enclave_port import headers_between
 from onecode.node.store import ReaderStore
+from onecode.node.view import header_update_bytes, load_head
 from onecode.proof.governance import (
     DAY_MS,
     DEFAULT_PARAMETERS,
@@ -69,6 +75,7 @@ from onecode.registry.transactions import (
 )
 from onecode.schema import Message, parse
 from onecode.wallet.headers import bridge
+from onecode.wire import SigningKey
 from unit.registry.world import Merchant, Platform
 
 SECONDS = 90.0  # the machine may be busy; nothing here is measured
@@ -190,6 +197,7 @@ def test_validators_come_change_and_go(directory: Path) -> None:
         wait_for_blocks(first, 3)  # alone
         store = first.reader()
         follow_from_genesis(store, others)
+        lead_an_enclave(store)
         store.close()
     finally:
         network.stop()
@@ -224,6 +232,25 @@ def follow_from_genesis(store: ReaderStore, old: list[Member]) -> None:
     with pytest.raises(Untrusted) as raised:
         verify_header(forged, five, trust, at_ms + 2_000)
     assert raised.value.code == "header.not_enough_trust"
+
+
+def lead_an_enclave(store: ReaderStore) -> None:
+    """An enclave that was started from the first header gets over the same way, led by its host."""
+    begin, at_ms = view_of(store, 1), now_ms()
+    trust = Trust(trusted_state(begin.header.header, begin.validators))
+    attester = SoftwareAttester(SigningKey.from_seed(bytes(32)), bytes(32))
+    enclave = Enclave(EnclaveSettings(CHAIN_ID, "node-1", trust), attester, secrets.token_bytes, at_ms)
+    with store.snapshot() as reader:
+        head = load_head(reader)
+    update = parse(HeaderUpdate, header_update_bytes(head, with_platforms=True))
+    with pytest.raises(Untrusted) as raised:
+        enclave.accept_header(update, at_ms)
+    assert raised.value.code == "header.not_enough_trust"
+    for view in headers_between(lambda height: view_of(store, height), 1, head.height, at_ms):
+        enclave.accept_between(view, at_ms)
+    assert enclave.status().height == 0
+    enclave.accept_header(update, at_ms)
+    assert enclave.status().height == head.height
 
 
 def signed_by(after: SignedHeader, validators: ValidatorSet, members: list[Member]) -> SignedHeader:

@@ -287,7 +287,8 @@ def test_an_auditor_follows_the_chain_without_a_vote(four: Organisations) -> Non
     )
     four.decide(proposal)
     command("network", "addresses", "--data", auditor, *addresses(ports))
-    command("network", "install", four.ceremony, *four.signatures, "--data", auditor)
+    said = command("network", "genesis", four.ceremony)["genesis_hash"]
+    command("network", "install", four.ceremony, *four.signatures, "--data", auditor, "--hash", said)
     four.launch("Auditor")
     assert four.wait_ready("Auditor")["kind"] == "observer"
     url = f"http://127.0.0.1:{ports[0]}"
@@ -306,7 +307,8 @@ def test_a_fifth_organisation_is_admitted_and_starts_from_a_members_trust_file(f
     words: list[object] = [*addresses(ports), "--key-service", f"http://127.0.0.1:{ports[4]}"]
     words += ["--platform-listen", f"127.0.0.1:{ports[3]}", "--key-service-listen", f"127.0.0.1:{ports[4]}"]
     command("network", "join-request", "--data", elder, "--out", request, *words)
-    command("network", "install", four.ceremony, *four.signatures, "--data", elder)
+    said = command("network", "genesis", four.ceremony)["genesis_hash"]
+    command("network", "install", four.ceremony, *four.signatures, "--data", elder, "--hash", said)
     four.decide(command("network", "propose", "admit", request, "--data", four.data("Alder")))
     trust.write_bytes((four.data("Birch") / "trust.cbor").read_bytes())
     four.launch("Elder", "--trust", trust)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from onecode.errors import OnecodeError, Untrusted
 from onecode.proof.light import Trust, trusted_state, verify_header
+from onecode.query.bridge import HOPS_MAX
 from onecode.query.messages import HeaderView
-from onecode.wallet.headers import HOPS_MAX, bridge
+from onecode.wallet.headers import bridge
 from vectors.proof_chain import NOW_MS, make_header, signed_by, validator_set
 
 Members = dict[int, int]  # validator -> power

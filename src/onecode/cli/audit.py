@@ -198,6 +198,8 @@ def _show(span: VerifiedSpan, summary: Summary, *, replay: bool) -> None:
     plain, manifest = _plain(span, summary, replay=replay), span.manifest
     screen = Console()
     facts = Table(title=f"The file holds: {manifest.chain_id}", show_header=False, title_justify="left")
+    facts.add_column()
+    facts.add_column(overflow="fold")  # a hash is to be copied whole
     for name in ("heights", "blocks_signed", "transactions", "rests_on", "word_of", "replayed", "end_hash"):
         value = plain[name]
         facts.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
@@ -207,7 +209,7 @@ def _show(span: VerifiedSpan, summary: Summary, *, replay: bool) -> None:
         kinds.add_row(one["kind"], one["result"], f"{one['count']:,}")
     screen.print(kinds)
     changes = Table("height", "validators", title="Validators", title_justify="left")
-    changes.add_row(str(manifest.from_height), f"{plain['validators_first']} validators")
+    changes.add_row(str(manifest.from_height), f"{plain['validators_first']} at the beginning")
     for one in plain["validator_changes"]:
         changes.add_row(str(one["height"]), one["change"])
     screen.print(changes)

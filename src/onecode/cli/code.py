@@ -23,6 +23,7 @@ from onecode.errors import Malformed, Misconfigured
 PREFIXES = ("oc", "ocs")  # the main networks' and the solo networks'
 OUTPUTS = (".png", ".svg", ".pdf")
 LANGUAGES = ("en", "zh")
+FILE_BYTES_MAX = 64 << 20
 _PAYLOAD = re.compile("[0-9]{4}")
 _FRAME = re.compile("([0-9]{1,5})x([0-9]{1,5})")
 
@@ -136,11 +137,15 @@ def _merchant(given: str | None, keys: Path | None) -> tuple[str, bytes]:
 
 
 def read_file(path: Path) -> bytes:
-    """A file's bytes; `Misconfigured` if it cannot be read."""
+    """A file's bytes; `Misconfigured` if it cannot be read, or is larger than any that a command takes."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise Misconfigured("cli.file", f"cannot read {path}: {error.strerror}", field="file") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise Misconfigured("cli.file_size", f"{path} is larger than {FILE_BYTES_MAX} bytes", field="file")
+    return data
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -16,7 +16,15 @@ import click
 from onecode.cli.code import read_file, write_file
 from onecode.cli.console import OnecodeGroup, console, pairs
 from onecode.cli.merchant import now_ms
-from onecode.cli.network_words import begin_ms, ceremony_terms, join_plain, node_plain, platform_name, show_ceremony
+from onecode.cli.network_words import (
+    begin_ms,
+    ceremony_terms,
+    join_plain,
+    node_plain,
+    platform_name,
+    show_ceremony,
+    word_plain,
+)
 from onecode.errors import Malformed, Misconfigured
 
 if TYPE_CHECKING:
@@ -179,7 +187,10 @@ def set_addresses(data: Path, url: str, **given: Any) -> None:
 @network.command()
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
-    """Check FILE (a join request, a node request, a ceremony or a signature) and print what it says."""
+    """Check FILE (a join request, a node request, a ceremony or a signature) and print what it says.
+
+    Whose key signed a signature is checked with the ceremony, by `install`.
+    """
     from onecode.network.armour import parse_armoured
     from onecode.network.ceremony import (
         Ceremony,
@@ -190,20 +201,22 @@ def check(file: Path) -> None:
         verify_ceremony,
         verify_join,
         verify_node,
+        verify_word,
     )
-    from onecode.schema import parse, to_plain
+    from onecode.schema import parse
 
     found = parse_armoured(read_file(file), JoinRequest, NodeRequest, Ceremony, GenesisSignature)
     if isinstance(found, Ceremony):
         show_ceremony(verify_ceremony(found))
         return
-    plain: dict[str, Any]
+    plain: dict[str, Any] = {}
     if isinstance(found, JoinRequest):
         plain = join_plain(verify_join(found))
     elif isinstance(found, NodeRequest):
         plain = node_plain(verify_node(found, parse(NodeBody, found.body, path="node").chain_id))
-    else:
-        plain = to_plain(found)
+    elif isinstance(found, GenesisSignature):
+        verify_word(found)
+        plain = word_plain(found)
     console().show(plain, pairs(*plain.items()))
 
 
@@ -268,7 +281,8 @@ def sign_genesis(file: Path, data: Path, said: str, out: Path) -> None:
 @click.argument("file", type=FILE)
 @click.argument("signatures", type=FILE, nargs=-1, required=True)
 @DATA
-def install(file: Path, signatures: Sequence[Path], data: Path) -> None:
+@click.option("--hash", "said", help="The genesis hash, as a member reads it aloud; needed by who is not in it.")
+def install(file: Path, signatures: Sequence[Path], data: Path, said: str | None) -> None:
     """Take the ceremony in FILE with the SIGNATURES of all its organisations as this node's genesis."""
     from onecode.network.armour import parse_armoured
     from onecode.network.ceremony import Ceremony, GenesisSignature
@@ -276,7 +290,7 @@ def install(file: Path, signatures: Sequence[Path], data: Path) -> None:
 
     places, organisation = opened(data)
     found = [parse_armoured(read_file(one), GenesisSignature, field=one.name) for one in signatures]
-    verified = installed(places, organisation, parse_armoured(read_file(file), Ceremony), found)
+    verified = installed(places, organisation, parse_armoured(read_file(file), Ceremony), found, said)
     plain = {"chain_id": organisation.chain_id, "genesis_hash": verified.genesis_hash.hex(), "signatures": len(found)}
     console().show(plain, [*pairs(*plain.items()), f"onecode network up --data {data} starts the node"])
 

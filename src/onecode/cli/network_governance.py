@@ -59,12 +59,9 @@ def _show(organisation: Organisation, found: Found, node: NodeClient, more: str 
 
 
 def _lines(found: Found, node: NodeClient) -> list[str]:
-    from onecode.network.proposals import load_leaf, platform_names, proposal_lines
-    from onecode.proof.governance import VALIDATORS_KEY, ValidatorsLeaf
-    from onecode.proof.map import Section
+    from onecode.network.proposals import load_replaced, platform_names, proposal_lines
 
-    now = load_leaf(node, Section.GOVERNANCE, VALIDATORS_KEY, ValidatorsLeaf) if found.proposal.validators else None
-    return proposal_lines(found, platform_names(node), now)
+    return proposal_lines(found, platform_names(node), load_replaced(node, found.proposal))
 
 
 def _plain(found: Found) -> dict[str, Any]:
@@ -169,9 +166,9 @@ def observer(node_id: str, key: str | None, data: Path, remove: bool) -> None:
     """Admit the observer node NODE_ID that reads with KEY, or remove it."""
     if remove == (key is not None):
         raise Malformed("cli.observer", "give the observer's key, or --remove", field="key")
-    _hex(node_id, 20, "node_id")
+    identity = _hex(node_id, 20, "node_id").hex()  # as engines write it
     raw = None if key is None else _hex(key, 32, "key")
-    _propose(data, lambda proposals: proposals.observer(node_id, raw))
+    _propose(data, lambda proposals: proposals.observer(identity, raw))
 
 
 @propose.command()

@@ -195,7 +195,7 @@ def add_node(data: Path, target: Path, name: str, url: str, **given: Any) -> Non
     """Make one more node of this organisation, without a vote, and list it on chain: a replacement, or a sentry."""
     from onecode.network.client import NodeClient
     from onecode.network.options import local_node_url
-    from onecode.network.organisation import OrganisationPlaces, create_node, node_id_in, save_organisation
+    from onecode.network.organisation import NODE, OrganisationPlaces, create_node, node_id_in, save_organisation
     from onecode.network.own_leaf import add_node as listed
     from onecode.proof.leaves import PlatformNode
 
@@ -203,6 +203,8 @@ def add_node(data: Path, target: Path, name: str, url: str, **given: Any) -> Non
     require_member(organisation)
     new = OrganisationPlaces(target.absolute())
     made = opened(target)[1] if new.file.exists() else create_node(new, places, name, secrets.token_bytes)
+    if (made.kind, made.root) != (NODE, organisation.root):
+        raise Misconfigured("organisation.not_its_node", f"{target} is not a further node of {organisation.name}")
     save_organisation(new, with_addresses(new, made, url, given))
     node_id = node_id_in(new)
     node = NodeClient(local_node_url(organisation))

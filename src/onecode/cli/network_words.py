@@ -13,10 +13,11 @@ from onecode.cli.merchant import now_ms
 from onecode.errors import Malformed
 
 if TYPE_CHECKING:
-    from onecode.network.ceremony import Ceremony, VerifiedCeremony, VerifiedJoin, VerifiedNode
+    from onecode.network.ceremony import Ceremony, GenesisSignature, VerifiedCeremony, VerifiedJoin, VerifiedNode
     from onecode.network.organisation import Organisation
 
 SIMULATED_BUILD = "software"
+_UNITS = ((86_400_000, "days"), (3_600_000, "h"), (60_000, "min"))
 
 
 def platform_name(organisation: Organisation) -> str:
@@ -52,6 +53,18 @@ def node_plain(node: VerifiedNode) -> dict[str, Any]:
         "peers": " ".join(node.body.peers),
         "node_url": node.body.url,
         "simulated_vendor": vendor.hex() if vendor is not None else None,
+    }
+
+
+def word_plain(word: GenesisSignature) -> dict[str, Any]:
+    """What a signature says, whoever holds its key."""
+    from onecode.code.identity import platform_text, prefix_of
+
+    return {
+        "chain_id": word.chain_id,
+        "genesis_hash": word.genesis_hash.hex(),
+        "platform": platform_text(word.platform, prefix_of(word.chain_id)),
+        "signed_by": word.key.hex(),
     }
 
 
@@ -117,7 +130,7 @@ def show_ceremony(verified: VerifiedCeremony) -> None:
     lines = pairs(
         ("chain", genesis.chain_id),
         ("begins", datetime.fromtimestamp(genesis.time_ms / 1000, UTC).isoformat(timespec="seconds")),
-        *to_plain(genesis.parameters).items(),
+        *((name, _with_unit(name, value)) for name, value in to_plain(genesis.parameters).items()),
         ("services", " ".join(genesis.services)),
         *((f"build {one.kind}", one.measurement.hex()) for one in genesis.measurements),
     )
@@ -126,6 +139,14 @@ def show_ceremony(verified: VerifiedCeremony) -> None:
         lines += [f"  engine {one['peers']}", f"  node {one['node_url']}"]
     lines += ["genesis hash, to be read aloud:", *spoken(hashed)]
     console().show(plain, lines)
+
+
+def _with_unit(name: str, value: int) -> str:
+    """A number, and what it is for a person where it is a time."""
+    if not name.endswith("_ms"):
+        return str(value)
+    size, unit = next((one for one in _UNITS if value and value % one[0] == 0), (1_000, "s"))
+    return f"{value} ({value / size:g} {unit})"
 
 
 def spoken(hashed: str) -> list[str]:

@@ -52,9 +52,9 @@ def evidence(file: Path, trust_file: Path | None, named: str | None, roots: tupl
         found = verify_evidence(given, _trust(trust_file, pinned, now, allow_solo), now)
     else:
         require_solo_allowed(given.chain_id, allow_solo)
-        found = verify_evidence(given, _named(str(named), given.chain_id), now)
-        if found.checkpoint is not None:
-            require_roots(found.checkpoint, pinned)
+        believed, kept = _named(str(named), given.chain_id)
+        found = verify_evidence(given, believed, now)
+        _require_signed(kept or found.checkpoint, believed, pinned)
     plain = evidence_plain(found)
     console().show(plain, ["the evidence holds", *pairs(*((name, value) for name, value in plain.items()))])
 
@@ -88,16 +88,26 @@ def _trust(path: Path, pinned: list[bytes], now: int, allow_solo: bool) -> Trust
     return verify_trust_file(raw, pinned[0], trust_file_chain(raw), now, allow_solo=allow_solo)[0]
 
 
-def _named(text: str, chain_id: str) -> NamedCheckpoint:
-    """The checkpoint that the checker believes: by its hash, or in a file."""
-    from onecode.proof.checkpoint import checkpoint_hash, parse_checkpoint, verify_checkpoint
+def _named(text: str, chain_id: str) -> tuple[NamedCheckpoint, VerifiedCheckpoint | None]:
+    """The checkpoint that the checker believes: by its hash, or in a file, whose signatures are checked then."""
+    from onecode.proof.checkpoint import parse_checkpoint, verify_checkpoint
     from onecode.query.evidence import NamedCheckpoint
 
     if len(text) == HASH_DIGITS and all(char in "0123456789abcdefABCDEF" for char in text):
-        return NamedCheckpoint(chain_id, bytes.fromhex(text))
-    kept = parse_checkpoint(read_file(Path(text)))
-    verify_checkpoint(kept, chain_id)
-    return NamedCheckpoint(chain_id, checkpoint_hash(chain_id, kept.body))
+        return NamedCheckpoint(chain_id, bytes.fromhex(text)), None
+    kept = verify_checkpoint(parse_checkpoint(read_file(Path(text))), chain_id)
+    return NamedCheckpoint(chain_id, kept.hash), kept
+
+
+def _require_signed(given: VerifiedCheckpoint | None, believed: NamedCheckpoint, pinned: list[bytes]) -> None:
+    """Raise unless these roots signed the very checkpoint that is believed: an older one may bear keys that were
+    stolen since."""
+    if pinned and (given is None or given.hash != believed.hash):
+        raise Malformed(
+            "cli.checkpoint_file", "give --checkpoint as a file, so that it shows who signed it", field="checkpoint"
+        )
+    if given is not None:
+        require_roots(given, pinned)
 
 
 def require_solo_allowed(chain_id: str, allow_solo: bool) -> None:

@@ -37,6 +37,7 @@ from onecode.query.messages import (
     PROTOCOL,
     ClearQuery,
     Credential,
+    HeaderView,
     MatchMode,
     Opened,
     ProvenPlatform,
@@ -161,11 +162,25 @@ class Enclave:
         else:
             verify_absence(update.roots, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, update.policy_proof)
         self._policy_hash = sha256(update.policy)
-        self._trust = dataclasses.replace(self._trust, state=trusted_state(header.header, header.validators))
+        self._rely_on(header)
         self._height = header.header.height
         self._known[self._height] = _Known(header, update.roots, platforms)
         while len(self._known) > HEADERS_KEPT:
             self._known.pop(next(iter(self._known)))
+
+    def accept_between(self, view: HeaderView, now_ms: int) -> None:
+        """Go on to a header that lies on the way to a newer one, of whatever age.
+
+        It verifies as in step 1 of `accept_header`, from the newest header verified so far and above it. Nothing is
+        answered under it and no evidence binds it: it is only what the next header is verified from. Nothing is kept
+        but this one, so the host gains no room by it.
+        """
+        if view.header.header.height <= self._trust.state.header.height:
+            raise Untrusted("header.not_higher", "the header is not above the trusted one", field="header.height")
+        self._rely_on(verify_header(view.header, view.validators, self._trust, now_ms))
+
+    def _rely_on(self, header: VerifiedHeader) -> None:
+        self._trust = dataclasses.replace(self._trust, state=trusted_state(header.header, header.validators))
 
     def status(self) -> EnclaveStatus:
         newest = self._known.get(self._height)
@@ -177,6 +192,7 @@ class Enclave:
             height=self._height,
             platforms_root=newest.roots.root(Section.PLATFORMS) if newest else b"",
             leases=self._leases.listed(),
+            trusted_height=self._trust.state.header.height,
         )
 
     # --- keys ---------------------------------------------------------------------------------------------------------
@@ -189,12 +205,16 @@ class Enclave:
         return leaf
 
     def make_evidence(self, request: EvidenceRequest, now_ms: int) -> EvidenceReply:
-        """Evidence for one platform's key service, whose key must be proven on chain."""
+        """Evidence for one platform's key service, whose key must be proven on chain.
+
+        It binds the newest header under which queries are answered, never one between.
+        """
         self._platform(request.platform).require_key(Role.KEY_SERVICE, request.key_service_key, now_ms)
+        bound = self._known[self._height].header
         release = X25519PrivateKey.from_private_bytes(self._random(32))
         terms = self._settings.terms()
         bindings = Bindings(
-            header_hash=self._trust.state.header_hash,
+            header_hash=bound.header_hash,
             config_hash=sha256(terms.encoded()),
             node_id=self._settings.node_id,
             nonce=request.nonce,
@@ -205,7 +225,7 @@ class Enclave:
             started_ms=self._started_ms,
         )
         evidence = self._attester.evidence(report_data(self._settings.chain_id, bindings))
-        self._pending[request.platform] = _Pending(bindings, release, self._trust.state)
+        self._pending[request.platform] = _Pending(bindings, release, bound)
         return EvidenceReply(bindings=bindings, evidence=evidence, height=self._height, terms=terms)
 
     def accept_grant(self, given: SealedGrant, now_ms: int) -> HeldGrant:

@@ -30,6 +30,7 @@ class FrameKind(IntEnum):
     GRANT = 5  # SealedGrant -> empty
     QUERY = 6  # EnclaveQuery -> sealed result
     PLATFORMS = 8  # PlatformsPart -> empty
+    BETWEEN = 9  # HeaderView -> empty
     HOLD = 7  # inside the enclave only, parent to worker: HeldGrant -> empty
 
 
@@ -55,6 +56,7 @@ class EnclaveStatus(Message):
     height: int = item(5, Uint())  # newest header verified; 0 before the first
     platforms_root: bytes = item(6, Bytes(0, 32))  # under which it knows the platforms
     leases: tuple[Lease, ...] = item(7, ListOf(Nested(Lease), 1000))
+    trusted_height: int = item(8, Uint())  # of the header from which the next one is verified
 
 
 class HeaderUpdate(Message):

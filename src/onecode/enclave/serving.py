@@ -26,6 +26,7 @@ from onecode.enclave.frames import (
     unpack,
 )
 from onecode.errors import Malformed, OnecodeError
+from onecode.query.messages import HeaderView
 from onecode.schema import parse
 
 Handler = Callable[[int, bytes], bytes]
@@ -42,6 +43,9 @@ def control_handler(enclave: Enclave, workers: Sequence[socket.socket]) -> Handl
     def handle(kind: int, payload: bytes) -> bytes:
         if kind == FrameKind.HEADER:
             enclave.accept_header(parse(HeaderUpdate, payload, path="frame"), now_ms())
+            return b""
+        if kind == FrameKind.BETWEEN:
+            enclave.accept_between(parse(HeaderView, payload, path="frame"), now_ms())
             return b""
         if kind == FrameKind.PLATFORMS:
             enclave.accept_platforms(parse(PlatformsPart, payload, path="frame"))
@@ -83,6 +87,10 @@ def worker_handler(enclave: Enclave, tell_parent: Callable[[bytes], None]) -> Ha
         if kind == FrameKind.HEADER:
             enclave.accept_header(parse(HeaderUpdate, payload, path="frame"), now_ms())
             tell_parent(pack(0, FrameKind.HEADER, payload))
+            return b""
+        if kind == FrameKind.BETWEEN:
+            enclave.accept_between(parse(HeaderView, payload, path="frame"), now_ms())
+            tell_parent(pack(0, FrameKind.BETWEEN, payload))
             return b""
         if kind == FrameKind.PLATFORMS:
             enclave.accept_platforms(parse(PlatformsPart, payload, path="frame"))

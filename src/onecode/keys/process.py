@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import os
@@ -24,14 +25,24 @@ from onecode.attest.epochs import parse_epochs
 from onecode.attest.policy import OperatorPins
 from onecode.attest.release import ReleaseRequest
 from onecode.attest.software import SoftwareVerifier
-from onecode.errors import Malformed, Misconfigured, OnecodeError, Unreachable, answer_error, json_object, printable
+from onecode.errors import (
+    Malformed,
+    Misconfigured,
+    OnecodeError,
+    Unreachable,
+    Untrusted,
+    answer_error,
+    json_object,
+    printable,
+)
 from onecode.keys.config import KeysConfig, load_config
 from onecode.keys.service import KeyService, Limits
 from onecode.proof.governance import ENCLAVE_POLICY_KEY
 from onecode.proof.map import Section
 from onecode.proof.trust import verify_trust_file
+from onecode.query.bridge import Bridge
 from onecode.query.follow import Follower
-from onecode.query.messages import LeafView
+from onecode.query.messages import HeaderView, LeafView
 from onecode.schema import parse
 from onecode.wire import SigningKey
 
@@ -82,6 +93,7 @@ class KeyServiceApp:
         self._config = config
         self._service = service
         self._client = httpx.AsyncClient(base_url=config.node_url, timeout=config.node_timeout_ms / 1000)
+        self._following = asyncio.Lock()
         self._released = 0
 
     async def _node(self, method: str, path: str, content: bytes | None = None) -> httpx.Response:
@@ -98,10 +110,30 @@ class KeyServiceApp:
         """The enclave policy, proven under a fresh header of this service's own light client."""
         path = f"/v1/leaves/governance/{ENCLAVE_POLICY_KEY.hex()}"
         view = parse(LeafView, (await self._node("GET", path)).content, path="node")
-        leaf = self._service.follower.verify_leaf(view, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, now_ms())
+        async with self._following:  # else another request could go on while headers between are fetched
+            await self._bridge(HeaderView(header=view.header, validators=view.validators))
+            leaf = self._service.follower.verify_leaf(view, Section.GOVERNANCE, ENCLAVE_POLICY_KEY, now_ms())
         if leaf is None:
             raise Misconfigured("keys.no_policy", "the chain has no enclave policy, so no enclave may have keys")
         return leaf
+
+    async def _bridge(self, goal: HeaderView) -> None:
+        """Verify headers between the newest one and `goal`, where too many validators have changed.
+
+        Only on the way to what its own node shows: a header in a request makes nobody fetch anything.
+        """
+        follower, at_ms = self._service.follower, now_ms()
+        try:
+            follower.verify_next(goal.header, goal.validators, at_ms)
+        except Untrusted as error:
+            if error.code != "header.not_enough_trust":
+                raise
+            way = Bridge(follower.trust, goal, at_ms)
+            while way.needed is not None:
+                raw = (await self._node("GET", f"/v1/headers/{way.needed}")).content
+                way.take(parse(HeaderView, raw, path="node"))
+            for between in way.passed:
+                follower.verify_between(between, at_ms)
 
     async def challenge(self, _: Request) -> Response:
         nonce, end = self._service.make_challenge(now_ms())

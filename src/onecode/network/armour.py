@@ -7,7 +7,7 @@ import binascii
 import textwrap
 from typing import TypeVar
 
-from onecode.errors import Malformed
+from onecode.errors import Malformed, printable
 from onecode.network.ceremony import Ceremony, GenesisSignature, JoinRequest, NodeRequest
 from onecode.schema import Message, parse
 from onecode.wire import FRAME_BYTES_MAX
@@ -47,5 +47,6 @@ def parse_armoured(data: bytes, *kinds: type[M], field: str = "file") -> M:
                 ) from None
             return parse(kind, raw)
     found = lines[0].strip("-").removeprefix("BEGIN ").lower() if lines and lines[0].startswith("-----BEGIN ") else ""
-    message = f"this is no {wanted}" + (f" but a {found.removeprefix('onecode ')}" if len(found) < 40 and found else "")
+    found = printable(found.removeprefix("onecode "))
+    message = f"this is no {wanted}" + (f" but a {found}" if found and len(found) < 40 else "")
     raise Malformed("ceremony.kind", message, field=field)

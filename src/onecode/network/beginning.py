@@ -18,6 +18,7 @@ from onecode.platform.trust import TRUSTING_PERIOD_MS, build_trust_file
 from onecode.proof.leaves import Role
 from onecode.proof.light import Trust, require_fresh, trusted_state, verify_header
 from onecode.proof.trust import AnchorCertificate, TrustFile, verify_trust_file
+from onecode.query.bridge import Bridge
 from onecode.query.messages import HeaderView
 from onecode.schema import parse
 
@@ -50,7 +51,7 @@ def believe_newest(
         trust = given_trust(ceremony, given, now_ms)  # 2
     if trust is None:
         trust = _genesis_trust(ceremony, view, node, now_ms)  # 3
-    verify_forward(trust, view, node, now_ms)
+    _require_follows(trust, view, node, now_ms)
     require_fresh(verify_header(view.header, view.validators, _at(view, trust), now_ms), now_ms)  # 4
     return view
 
@@ -63,20 +64,14 @@ def write_trust(places: OrganisationPlaces, view: HeaderView, now_ms: int) -> No
     save_private(places.trust, file.encoded(), replace=True)
 
 
-def verify_forward(trust: Trust, view: HeaderView, node: NodeClient, now_ms: int) -> Trust:
-    """Trust in the header of `view`, with headers between from the node where too many validators have changed."""
+def _require_follows(trust: Trust, view: HeaderView, node: NodeClient, now_ms: int) -> None:
+    """Raise unless the header of `view` is the trusted one or verifies from it, by headers between where it must."""
     if view.header.header.height == trust.state.header.height:
         verify_header(view.header, view.validators, trust, now_ms)
-        return trust
-    try:
-        verify_header(view.header, view.validators, trust, now_ms)
-        return _at(view, trust)
-    except Untrusted as error:
-        middle = (trust.state.header.height + view.header.header.height) // 2
-        if error.code != "header.not_enough_trust" or middle == trust.state.header.height:
-            raise
-    between = parse(HeaderView, node.header(middle), path="header")
-    return verify_forward(verify_forward(trust, between, node, now_ms), view, node, now_ms)
+        return
+    way = Bridge(trust, view, now_ms)
+    while way.needed is not None:
+        way.take(parse(HeaderView, node.header(way.needed), path="header"))
 
 
 def _at(view: HeaderView, trust: Trust) -> Trust:

@@ -203,8 +203,9 @@ def verify_node(request: NodeRequest, chain_id: str) -> VerifiedNode:
 def verify_join(request: JoinRequest, chain_id: str | None = None) -> VerifiedJoin:
     """An organisation's request, established.
 
-    1. It is for this chain, where one is named. 2. Its root key signed it. 3. Its node holds (`verify_node`) and is
-    named in the admission, and names this platform. 4. No key stands twice. 5. Addresses are addresses.
+    1. It is for this chain, where one is named. 2. Its root key signed it. 3. Its node holds (`verify_node`), names the
+    platform, and is named in the admission, as are the nodes by which others reach it. 4. No key stands twice.
+    5. Addresses are addresses.
     Does NOT check who is behind the root key: the organisations compare its platform id by voice or in person.
     """
     body = parse(JoinBody, request.body, path="join")
@@ -220,6 +221,11 @@ def verify_join(request: JoinRequest, chain_id: str | None = None) -> VerifiedJo
         raise Untrusted("ceremony.platform", "the node names another platform; make the request anew", field="node")
     if PlatformNode(node_id=node.node_id, url=node.body.url) not in admission.nodes:
         raise Untrusted("ceremony.node", "the admission does not name the node; make the request anew", field="node")
+    listed = {one.node_id for one in admission.nodes}
+    if any(peer.partition("@")[0] not in listed for peer in node.body.peers):
+        raise Untrusted(
+            "ceremony.node", "others are to connect to a node that the admission does not name", field="node.peers"
+        )
     keys = [root, node.body.validator, node.body.node, *(one.key for one in admission.keys)]  # 4
     if len(set(keys)) != len(keys):
         raise Untrusted("ceremony.key_reused", "one key stands twice in the request; make the keys anew", field="keys")
@@ -280,12 +286,17 @@ def verify_signatures(ceremony: VerifiedCeremony, signatures: Sequence[GenesisSi
             raise Untrusted(
                 "ceremony.signer", f"{name} signed with neither its governance nor its root key", field="key"
             )
-        signed = _signed("genesis", given.genesis_hash)
-        verify_signature(given.key, given.signature, Domain.CEREMONY, chain_id, signed, field="signature")
+        verify_word(given)
     missing = set(organisations) - {given.platform for given in signatures}  # 3
     if missing:
         names = ", ".join(sorted(organisations[platform].admission.name for platform in missing))
         raise Untrusted("ceremony.unsigned", f"the genesis lacks the signature of {names}", field="signatures")
+
+
+def verify_word(given: GenesisSignature) -> None:
+    """Raise `Untrusted` unless the key that is named in it signed it. Does NOT check whose key that is."""
+    signed = _signed("genesis", given.genesis_hash)
+    verify_signature(given.key, given.signature, Domain.CEREMONY, given.chain_id, signed, field="signature")
 
 
 def _may_sign(admission: Admission) -> set[bytes]:
@@ -316,9 +327,9 @@ def _unique(join: VerifiedJoin) -> list[tuple[str, object]]:
     found += [("key", key) for key in (admission.root, node.validator, node.node)]
     found += [("key", one.key) for one in admission.keys]
     found += [("node id", one.node_id) for one in admission.nodes]
-    found += [("engine address", peer.partition("@")[2]) for peer in node.peers]
+    found += [("engine address", peer.partition("@")[2].lower()) for peer in node.peers]
     urls = {one.url for one in admission.nodes} | {node.url, admission.url, admission.key_service_url} - {None}
-    return found + [("address", str(url).rstrip("/")) for url in urls]
+    return found + [("address", str(url).rstrip("/").lower()) for url in urls]
 
 
 def _require_begins(terms: Ceremony, joins: Sequence[VerifiedJoin]) -> Genesis:

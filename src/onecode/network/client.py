@@ -6,6 +6,7 @@ They prove nothing: what a payment rests on goes through `wallet/`. One pool of 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -40,17 +41,24 @@ def _http() -> httpx.Client:
 
 
 def _call(method: str, url: str, *, headers: dict[str, str], content: bytes | None, timeout_ms: int) -> bytes:
+    """The answer's body. Time and size are bounded as it comes in: who answers may be a stranger."""
+    late = Unreachable("http.timeout", f"{url} gave no answer within {timeout_ms} ms", status=408)
+    until_s, body = time.monotonic() + timeout_ms / 1000, bytearray()
     try:
-        answer = _http().request(method, url, headers=headers, content=content, timeout=timeout_ms / 1000)
+        with _http().stream(method, url, headers=headers, content=content, timeout=timeout_ms / 1000) as answer:
+            for part in answer.iter_bytes():
+                body += part
+                if len(body) > FRAME_BYTES_MAX:
+                    raise Malformed("http.too_large", f"{url} sent more than {FRAME_BYTES_MAX} bytes", status=413)
+                if time.monotonic() > until_s:
+                    raise late
     except httpx.TimeoutException:
-        raise Unreachable("http.timeout", f"{url} gave no answer within {timeout_ms} ms", status=408) from None
+        raise late from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unreachable("http.unreachable", f"{url} cannot be reached: {type(error).__name__}") from None
-    if len(answer.content) > FRAME_BYTES_MAX:
-        raise Malformed("http.too_large", f"{url} sent more than {FRAME_BYTES_MAX} bytes", status=413)
     if answer.is_success:
-        return answer.content
-    raise answer_error(answer.status_code, answer.content)
+        return bytes(body)
+    raise answer_error(answer.status_code, bytes(body))
 
 
 def _json(content: bytes) -> Any:
@@ -88,7 +96,9 @@ class NodeClient:
     def status(self) -> dict[str, Any]:
         """The node's word about itself."""
         found = _json(self._call("GET", "/v1/status"))
-        return dict(found)
+        if not isinstance(found, dict):
+            raise Malformed("http.json", "the node's status is no object")
+        return found
 
     def header(self, height: int) -> bytes:
         """One header with its validators: an encoded HeaderView, unverified."""

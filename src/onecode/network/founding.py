@@ -13,9 +13,11 @@ from onecode.network.ceremony import (
     VerifiedCeremony,
     sign_genesis,
     verify_ceremony,
+    verify_join,
+    verify_node,
     verify_signatures,
 )
-from onecode.network.organisation import MEMBER, Organisation, OrganisationPlaces, load_admission
+from onecode.network.organisation import OBSERVER, Organisation, OrganisationPlaces, load_admission, make_node_request
 from onecode.platform.files import save_private
 from onecode.platform.keyring import load_key
 from onecode.proof.leaves import Role
@@ -26,7 +28,9 @@ def require_hash(ceremony: VerifiedCeremony, said: str) -> None:
     """Raise `Declined` unless `said`, as it was read aloud by others, is the hash that was computed here."""
     if said.replace(" ", "").replace("-", "").lower() != ceremony.genesis_hash.hex():
         raise Declined(
-            "ceremony.hash", f"the genesis computed here has the hash {ceremony.genesis_hash.hex()}", field="hash"
+            "ceremony.hash",
+            "that is not the hash of the genesis computed here, so somebody has another ceremony: find out who",
+            field="hash",
         )
 
 
@@ -41,7 +45,8 @@ def sign_ceremony(
     own = next((one for one in ceremony.organisations if one.platform == organisation.platform), None)
     if own is None:
         raise Declined("ceremony.not_in_it", f"{organisation.name} is not in this ceremony: send the join request")
-    if own.admission != load_admission(places, organisation) or own.node.body.peers != organisation.own_peers:  # 2
+    now = verify_node(make_node_request(places, organisation), organisation.chain_id)
+    if (own.admission, own.node) != (load_admission(places, organisation), now):  # 2
         raise Declined(
             "ceremony.changed", "the ceremony has another request of yours than your files now give: send it"
         )
@@ -49,23 +54,32 @@ def sign_ceremony(
 
 
 def install(
-    places: OrganisationPlaces, organisation: Organisation, ceremony: Ceremony, signatures: Sequence[GenesisSignature]
+    places: OrganisationPlaces,
+    organisation: Organisation,
+    ceremony: Ceremony,
+    signatures: Sequence[GenesisSignature],
+    said: str | None = None,
 ) -> VerifiedCeremony:
-    """Keep ceremony and signatures, and write the genesis. Another genesis than the one that is there is refused."""
-    verified = verify_ceremony(ceremony)
-    if verified.genesis.chain_id != organisation.chain_id:
+    """Keep ceremony and signatures, and write the genesis. Another genesis than the one that is there is refused.
+
+    `said`: the genesis hash as others read it aloud. An organisation that signed the ceremony has compared it already;
+    to any other one a ceremony of strangers who all signed looks like the true one, so it needs the hash.
+    """
+    verified = _verify(organisation, ceremony, signatures)
+    if said is not None:
+        require_hash(verified, said)
+    elif organisation.kind == OBSERVER or all(one.platform != organisation.platform for one in verified.organisations):
         raise Declined(
-            "ceremony.other_chain", f"the ceremony is for the chain {verified.genesis.chain_id}", field="chain_id"
+            "ceremony.hash_needed",
+            f"{organisation.name} is not in this ceremony: give the genesis hash as a member reads it aloud (--hash)",
+            field="hash",
         )
-    verify_signatures(verified, signatures)
-    genesis = json.dumps(to_plain(verified.genesis), indent=1).encode() + b"\n"
-    if places.genesis.exists() and places.genesis.read_bytes() != genesis:
-        raise Declined("ceremony.installed", f"{places.genesis} is another genesis already: use another directory")
+    _require_genesis(places, verified)
     save_private(places.ceremony, armour(ceremony), replace=True)
     places.signatures.mkdir(mode=0o700, exist_ok=True)
     for one in signatures:
         save_private(places.signatures / one.platform.hex(), armour(one), replace=True)
-    save_private(places.genesis, genesis, replace=True)
+    _save_genesis(places, verified)
     return verified
 
 
@@ -76,16 +90,35 @@ def load_founding(places: OrganisationPlaces, organisation: Organisation) -> Ver
             "organisation.no_genesis", "no genesis is installed here: `onecode network install` first", field="data"
         )
     ceremony = parse_armoured(places.ceremony.read_bytes(), Ceremony)
-    found = [parse_armoured(path.read_bytes(), GenesisSignature) for path in sorted(places.signatures.glob("*"))]
-    verified = install(places, organisation, ceremony, found)
-    own = next(
-        (
-            one
-            for one in verified.organisations
-            if organisation.kind == MEMBER and one.platform == organisation.platform
-        ),
-        None,
-    )
-    if own is not None and own.admission.root.hex() != organisation.root:
-        raise Misconfigured("organisation.root", "the ceremony has another root key of this organisation", field="root")
+    files = [places.signatures / verify_join(one).platform.hex() for one in ceremony.requests]
+    found = [parse_armoured(path.read_bytes(), GenesisSignature, field=path.name) for path in files if path.exists()]
+    verified = _verify(organisation, ceremony, found)
+    _require_genesis(places, verified)
+    if not places.genesis.exists():  # a further node's directory comes without
+        _save_genesis(places, verified)
     return verified
+
+
+def _verify(organisation: Organisation, ceremony: Ceremony, signatures: Sequence[GenesisSignature]) -> VerifiedCeremony:
+    """The ceremony, of this organisation's chain and signed by all that are in it."""
+    verified = verify_ceremony(ceremony)
+    if verified.genesis.chain_id != organisation.chain_id:
+        raise Declined(
+            "ceremony.other_chain", f"the ceremony is for the chain {verified.genesis.chain_id}", field="chain_id"
+        )
+    verify_signatures(verified, signatures)
+    return verified
+
+
+def _genesis_bytes(ceremony: VerifiedCeremony) -> bytes:
+    return json.dumps(to_plain(ceremony.genesis), indent=1).encode() + b"\n"
+
+
+def _require_genesis(places: OrganisationPlaces, ceremony: VerifiedCeremony) -> None:
+    """Raise `Declined` where another genesis is there."""
+    if places.genesis.exists() and places.genesis.read_bytes() != _genesis_bytes(ceremony):
+        raise Declined("ceremony.installed", f"{places.genesis} is another genesis already: use another directory")
+
+
+def _save_genesis(places: OrganisationPlaces, ceremony: VerifiedCeremony) -> None:
+    save_private(places.genesis, _genesis_bytes(ceremony), replace=True)

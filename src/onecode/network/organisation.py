@@ -30,7 +30,7 @@ from onecode.platform.genesis import ROOT_KEY_FILE, TRUST_FILE, create_platform_
 from onecode.platform.keyring import SEED_BYTES, load_key, save_key
 from onecode.proof.governance import Admission
 from onecode.proof.leaves import PlatformNode, Role
-from onecode.schema import from_plain, to_plain
+from onecode.schema import Text, from_plain, to_plain
 from onecode.wire import CHAIN_ID_CHARS_MAX, SigningKey
 
 FILE = "organisation.json"
@@ -150,7 +150,7 @@ class OrganisationPlaces:
 
     @property
     def running(self) -> Path:
-        return self.directory / "running.json"
+        return self.directory / "running.lock"
 
     def role_key(self, role: Role) -> Path:
         return self.keys / key_file(role)
@@ -257,14 +257,20 @@ def _copy_founding(source: OrganisationPlaces, target: OrganisationPlaces) -> No
 
 
 def _require_new(places: OrganisationPlaces, chain_id: str, name: str) -> None:
-    if places.file.exists() or places.keys.exists():
+    if places.file.exists():
         raise Misconfigured("organisation.exists", f"{places.directory} has keys already; they are kept", field="data")
+    if places.keys.exists():
+        what = f"{places.keys} is there, {FILE} is not: it is written last. Where no key of it was told to anybody"
+        raise Misconfigured("organisation.cut_off", f"{what}, remove it; else restore {FILE}", field="data")
     if not 1 <= len(chain_id.encode("utf-8")) <= CHAIN_ID_CHARS_MAX or chain_id.startswith("solo-"):
         what = f"a chain id has 1 to {CHAIN_ID_CHARS_MAX} bytes and does not begin with solo-"
         raise Misconfigured("organisation.chain_id", what, field="chain_id")
+    Text(CHAIN_ID_CHARS_MAX).load(chain_id, "chain_id")
     if not 1 <= len(name) <= 64:
         raise Misconfigured("organisation.name", "a name has 1 to 64 characters", field="name")
+    Text(64).load(name, "name")
     places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    places.directory.chmod(0o700)  # one that was there may be open to others
 
 
 # --- requests --------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from onecode.errors import Unreachable
 
 STOP_GRACE_MS = 8_000
 LOG_LINES_SHOWN = 3
+LOG_BYTES_SHOWN = 4 * 1024  # of a log that may be as large as the disk
 NO_PROXY = "127.0.0.1,localhost"  # the processes speak to each other directly, whatever the machine's proxy is
 
 
@@ -35,7 +36,7 @@ class Child:
         self.name = name
         self._log = log
         self._ready: Future[dict[str, Any]] = Future()
-        with log.open("ab") as errors:
+        with open(log, "ab", opener=_own) as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "onecode.network.child", str(os.getpid()), module, str(config)],
                 env={**os.environ, "NO_PROXY": NO_PROXY},
@@ -107,11 +108,18 @@ class Child:
 
     def _last_words(self) -> str:
         try:
-            lines = self._log.read_text("utf-8", errors="replace").strip().splitlines()
+            with self._log.open("rb") as log:
+                log.seek(max(0, self._log.stat().st_size - LOG_BYTES_SHOWN))
+                lines = log.read(LOG_BYTES_SHOWN).decode("utf-8", "replace").strip().splitlines()
         except OSError:
             lines = []
         said = " | ".join(lines[-LOG_LINES_SHOWN:])
         return f"exit code {self._process.poll()}: {said or 'it said nothing'} (all of it in {self._log})"
+
+
+def _own(path: str, flags: int) -> int:
+    """Open a file that only its owner may read where it is made."""
+    return os.open(path, flags, 0o600)
 
 
 def end_on_signals() -> None:

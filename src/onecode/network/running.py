@@ -1,14 +1,15 @@
 """Runs one organisation's processes: its node with engine and enclave, its key service, its platform's server.
 
-They are started in this order, started again when they end, and stopped in the reverse one. `running.json` says that
-they run, and who to ask to stop them.
+They are started in this order, started again when they end, and stopped in the reverse one. Who runs them holds a
+record lock on `running.lock`. The kernel knows whose it is, and takes it back however that process ends.
 """
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
 import signal
+import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,13 +26,14 @@ from onecode.network.processes import Child, stop_children
 from onecode.network.setup import clock_ms
 from onecode.platform.files import save_private
 from onecode.proof.light import Trust
+from onecode.proof.trust import verify_trust_file
 
 READY_TIMEOUT_MS = 60_000
 STOP_TIMEOUT_MS = 60_000
 RESTART_S = 1.0
 TELL_S = 10.0
 POLL_S = 0.1
-FILE_BYTES_MAX = 64 * 1024
+_FLOCK = struct.Struct("hhqqi")  # fcntl(2), 64-bit Linux: type, whence, start, length, process id
 _LATER = ("header.stale", "header.not_higher")  # the chain stands, or this node has to catch up yet
 
 
@@ -45,6 +47,7 @@ class Run:
         self._children: dict[str, Child] = {}
         self._starts: dict[str, tuple[str, Path]] = {}
         self._ended_s: dict[str, float] = {}
+        self._lock: int | None = None  # descriptor of `running.json`
         self.node = NodeClient(local_node_url(organisation))
 
     def __enter__(self) -> Run:
@@ -57,13 +60,12 @@ class Run:
         """Start the node. `sync_from`: a node without a state fetches a snapshot, which a header above this one proves,
         instead of all blocks since the genesis."""
         places, organisation = self._places, self._organisation
-        require_stopped(places)
+        self._lock = _take_lock(places)
         find_engine(Path(organisation.engine_binary), ())
         require_free(host_port(organisation.api_listen, "api_listen")[1], "api_listen")
-        for directory in (places.node, places.logs):
+        for directory in (places.node, places.platform, places.logs):
             directory.mkdir(mode=0o700, exist_ok=True)
         (places.node / "enclave.json").unlink(missing_ok=True)
-        save_private(places.running, json.dumps(_identity(os.getpid())).encode() + b"\n", replace=True)
         self._start("node", "onecode.node", write_node(places, organisation, self._ceremony, sync_from))
 
     def begin(self, trust_file: bytes | None, told: Callable[[str], None]) -> None:
@@ -133,16 +135,21 @@ class Run:
         self._children.clear()
         if node is not None:
             stop_children([node])
-            self._places.running.unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _fetch_trust(self, told: Callable[[str], None]) -> None:
         """The newest trust file of its platform, for one more node; the one that it has, where that cannot be had.
-        The enclave verifies it under the pinned root."""
-        url = self._organisation.platform_url
+        Whatever answers there, a file that does not hold replaces none."""
+        organisation, url = self._organisation, self._organisation.platform_url
         if url is None:
             return
         try:
-            save_private(self._places.trust, PlatformClient(url).trust_file(), replace=True)
+            given = PlatformClient(url).trust_file()
+            root = bytes.fromhex(organisation.root)
+            verify_trust_file(given, root, organisation.chain_id, clock_ms(), allow_solo=False)
+            save_private(self._places.trust, given, replace=True)
         except OnecodeError as error:
             told(f"no newer trust file from {url}: {error}")
 
@@ -158,19 +165,33 @@ class Run:
 # --- who runs --------------------------------------------------------------------------------------------------------
 
 
-def require_stopped(places: OrganisationPlaces) -> None:
-    """Raise `Unreachable` if the directory's processes run."""
-    if running_pid(places) is not None:
-        raise Unreachable("organisation.running", f"{places.directory} runs already: `onecode network down` stops it")
+def _take_lock(places: OrganisationPlaces) -> int:
+    """The directory's lock, held while this open file is; `Unreachable` if another process has it. A record lock ends
+    when its process closes any descriptor of the file: nothing else here may open it."""
+    descriptor = os.open(places.running, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        os.close(descriptor)
+        raise Unreachable(
+            "organisation.running", f"{places.directory} runs already: `onecode network down` stops it"
+        ) from None
+    return descriptor
 
 
 def running_pid(places: OrganisationPlaces) -> int | None:
-    """The process that runs this directory, told by when it began: its number alone may be another's by now."""
+    """The process that runs this directory, as the kernel says."""
     try:
-        kept = json.loads(places.running.read_bytes()[:FILE_BYTES_MAX])
-        return int(kept["pid"]) if kept == _identity(int(kept["pid"])) else None
-    except (OSError, ValueError, TypeError, KeyError):
+        with places.running.open("rb") as file:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, *_, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
+    except FileNotFoundError:
         return None
+    if kind == fcntl.F_UNLCK:
+        return None
+    if pid <= 0:
+        raise Unreachable("organisation.elsewhere", f"{places.directory} is run from another machine or container")
+    return int(pid)
 
 
 def stop_running(places: OrganisationPlaces) -> bool:
@@ -186,12 +207,3 @@ def stop_running(places: OrganisationPlaces) -> bool:
             raise Unreachable("organisation.not_stopped", f"process {pid} does not end within {STOP_TIMEOUT_MS} ms")
         time.sleep(POLL_S)
     return True
-
-
-def _identity(pid: int) -> dict[str, int]:
-    """Process id, and when it began in the kernel's ticks (proc(5), field 22)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return {"pid": 0, "started": 0}
-    return {"pid": pid, "started": int(fields[19]) if fields[0] != "Z" else 0}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from onecode.errors import OnecodeError, Unreachable
+from onecode.errors import Malformed, OnecodeError, Unreachable, printable
 from onecode.network.ceremony import VerifiedCeremony
 from onecode.network.client import NodeClient
 from onecode.proof.leaves import PlatformLeaf
@@ -15,6 +15,8 @@ from onecode.schema import parse
 
 TIMEOUT_MS = 3_000
 AT_ONCE = 16
+NUMBER_MAX = (1 << 63) - 1
+CELL_CHARS_MAX = 64
 
 
 def known_nodes(ceremony: VerifiedCeremony | None, nodes: Iterable[NodeClient]) -> dict[str, str]:
@@ -54,25 +56,46 @@ def fetch_standing(names: dict[str, str]) -> dict[str, Any]:
 def _ask(url: str) -> dict[str, Any]:
     node = NodeClient(url, TIMEOUT_MS)
     try:
-        status = node.status()
+        return _read_status(node.status())
     except Unreachable as error:
         return {"error": error.code}
-    except OnecodeError:  # its operator keeps the status to himself
+    except OnecodeError:  # its operator keeps the status to himself, or it is none
         return _ask_header(node)
-    engine, enclave = status.get("engine"), status.get("enclave")
-    engine = engine if isinstance(engine, dict) else {"kind": engine}
+
+
+def _read_status(status: dict[str, Any]) -> dict[str, Any]:
+    """What is shown of a stranger's status; `Malformed` where it is none."""
+    engine, enclave = _Said(status.get("engine")), _Said(status.get("enclave"))
+    said, leases = _Said(status), enclave.value.get("leases")
     return {
-        "height": int(status["height"]),
-        "header_age_ms": status["header_age_ms"],
-        "engine_up": bool(engine.get("up")),
-        "peers": engine.get("peers"),
-        "power": engine.get("power"),
-        "catching_up": engine.get("catching_up"),
+        "height": said.number("height"),
+        "header_age_ms": said.number("header_age_ms"),
+        "engine_up": engine.value.get("up") is True,
+        "peers": engine.number("peers", 0),
+        "power": engine.number("power", 0),
+        "catching_up": engine.value.get("catching_up") is True,
         "enclave": _enclave(enclave),
-        "leases": sorted(one["platform"] for one in (enclave or {}).get("leases") or ()),
-        "platforms": status["platforms"],
-        "version": status["versions"]["onecode"],
+        "leases": sorted({_Said(one).text("platform") for one in (leases if isinstance(leases, list) else [])}),
+        "platforms": said.number("platforms", 0),
+        "version": _Said(status.get("versions")).text("onecode"),
     }
+
+
+class _Said:
+    """An object in a stranger's JSON; anything else counts as an empty one."""
+
+    def __init__(self, value: Any) -> None:
+        self.value: dict[str, Any] = value if isinstance(value, dict) else {}
+
+    def number(self, name: str, default: int | None = None) -> int:
+        found = self.value.get(name)
+        found = default if found is None else found
+        if type(found) is not int or abs(found) > NUMBER_MAX:
+            raise Malformed("http.json", f"the node's status has no number {name}", field=name)
+        return found
+
+    def text(self, name: str) -> str:
+        return printable(str(self.value.get(name, "")))[:CELL_CHARS_MAX]
 
 
 def _ask_header(node: NodeClient) -> dict[str, Any]:
@@ -83,12 +106,12 @@ def _ask_header(node: NodeClient) -> dict[str, Any]:
         return {"error": error.code}
 
 
-def _enclave(enclave: dict[str, Any] | None) -> str:
-    if enclave is None:
+def _enclave(enclave: _Said) -> str:
+    if not enclave.value:
         return "none"
-    if not enclave.get("up"):
+    if enclave.value.get("up") is not True:
         return "down"
-    return "simulated" if enclave.get("simulated") else str(enclave.get("kind"))
+    return "simulated" if enclave.value.get("simulated") else enclave.text("kind")
 
 
 COLUMNS: Sequence[str] = ("node", "height", "lag", "header", "peers", "power", "enclave", "keys", "version")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import stat
 import sys
@@ -95,6 +96,7 @@ def test_two_organisations_found_a_network(two: list[Path], tmp_path: Path) -> N
     assert plain("check", ceremony)["genesis_hash"] == said
     assert plain("check", two[0].with_suffix(".join"))["name"] == "Alder Pay"
     assert plain("check", signatures[0])["genesis_hash"] == said
+    assert plain("check", signatures[0])["platform"] == plain("check", two[0].with_suffix(".join"))["platform"]
 
 
 def test_no_private_key_is_in_what_is_sent(two: list[Path]) -> None:
@@ -181,6 +183,78 @@ def test_an_installed_genesis_is_not_replaced(two: list[Path]) -> None:
     assert refused(*words) == (4, "ceremony.installed")
 
 
+def test_a_signature_that_does_not_hold_is_not_shown_as_one(two: list[Path], tmp_path: Path) -> None:
+    from onecode.network.armour import armour, parse_armoured
+    from onecode.network.ceremony import GenesisSignature
+
+    ceremony, said = collected(two)
+    word = parse_armoured(signed(two, ceremony, said)[0].read_bytes(), GenesisSignature)
+    forged = tmp_path / "forged.sig"
+    forged.write_bytes(armour(dataclasses.replace(word, genesis_hash=bytes(32))))
+    assert refused("check", forged) == (3, "signature.bad")
+
+
+def test_times_are_told_in_words(two: list[Path], tmp_path: Path) -> None:
+    parameters = tmp_path / "parameters.json"
+    parameters.write_text(json.dumps({"governance_delay_ms": 0, "recovery_delay_ms": 90_000}))
+    ceremony, _ = collected(two, "--parameters", parameters)
+    shown = " ".join(run("genesis", ceremony).stdout.split())
+    for words in ("proposal_expiry_ms 604800000 (7 days)", "governance_delay_ms 0 (0 s)", "90000 (90 s)"):
+        assert words in shown
+
+
+def test_who_did_not_sign_a_ceremony_installs_it_by_the_hash_that_was_heard(two: list[Path], tmp_path: Path) -> None:
+    """Strangers can make up a ceremony of which all organisations signed the genesis."""
+    ceremony, said = collected(two)
+    signatures = signed(two, ceremony, said)
+    auditor = tmp_path / "auditor"
+    plain("keys", "--data", auditor, "--chain-id", "onecode-commands", "--name", "Auditor", "--observer")
+    for directory in (keys(tmp_path / "Cedar"), auditor):
+        words = ("install", ceremony, *signatures, "--data", directory)
+        assert refused(*words) == (4, "ceremony.hash_needed")
+        assert refused(*words, "--hash", "0" * 64) == (4, "ceremony.hash")
+        assert not (directory / "genesis.json").exists()
+        plain(*words, "--hash", said)
+
+
+def test_who_looks_writes_nothing_and_what_a_crash_left_is_passed_over(two: list[Path]) -> None:
+    ceremony, said = collected(two)
+    plain("install", ceremony, *signed(two, ceremony, said), "--data", two[0])
+    (two[0] / "signatures" / f"{'ab' * 20}.new").write_bytes(b"-----BEGIN ONECODE GEN")
+    files = [path for path in two[0].rglob("*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    plain("status", "--once", "--data", two[0])
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+
+def test_keys_that_were_cut_off_are_told_from_keys_that_are_whole(tmp_path: Path) -> None:
+    directory = keys(tmp_path / "Alder")
+    (directory / "organisation.json").unlink()
+    words = ("keys", "--data", directory, "--chain-id", "onecode-commands", "--name", "Alder Pay")
+    assert refused(*words) == (6, "organisation.cut_off")
+    assert (directory / "keys" / "root.key").exists()
+
+
+def test_a_file_that_is_none_prints_nothing_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "alder.join"
+    file.write_bytes(b"-----BEGIN ONECODE \x1b[2J\x1b[31mTRUST ME-----\n")
+    result = run("check", file)
+    assert result.exit_code == 2
+    assert "\x1b" not in result.stderr
+    with file.open("wb") as hole:
+        hole.truncate(65 << 20)
+    assert refused("check", file) == (6, "cli.file_size")
+
+
+def test_a_further_node_is_not_put_in_the_place_of_an_organisation(two: list[Path]) -> None:
+    for target in two:
+        before = (target / "organisation.json").read_bytes()
+        words = ["add-node", "--data", two[0], "--to", target, "--name", "sentry", "--engine", sys.executable]
+        words += ["--api", "https://s.example", "--p2p", "s.example:1"]
+        assert refused(*words) == (6, "organisation.not_its_node")
+        assert (target / "organisation.json").read_bytes() == before
+
+
 def test_parameters_are_of_the_file(two: list[Path], tmp_path: Path) -> None:
     parameters = tmp_path / "parameters.json"
     parameters.write_text(json.dumps({"governance_delay_ms": 1_500, "services": ["pay", "tip"], "measurements": []}))
@@ -210,6 +284,8 @@ def test_wrong_parameters_are_refused(two: list[Path], tmp_path: Path, text: str
 WRONG: list[tuple[list[str], int, str]] = [
     (["keys", "--chain-id", "solo-x", "--name", "A"], 6, "organisation.chain_id"),
     (["keys", "--chain-id", "c", "--name", "x" * 65], 6, "organisation.name"),
+    (["keys", "--chain-id", "c", "--name", "Alder\u202eyaP"], 2, "wire.field"),
+    (["keys", "--chain-id", "c\x1b", "--name", "Alder"], 2, "wire.field"),
     (["up"], 6, "organisation.none"),
     (["down"], 6, "organisation.none"),
     (["status"], 6, "organisation.none"),

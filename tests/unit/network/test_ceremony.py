@@ -99,6 +99,11 @@ REQUESTS: list[tuple[str, Callable[[], JoinRequest], str]] = [
         "ceremony.key_reused",
     ),
     ("an address without a node id", lambda: node_of(peers=("alder.example:26656",)), "ceremony.peer"),
+    (
+        "others sent to a node that is not its own",
+        lambda: node_of(peers=(f"{BIRCH.node_id}@alder.example:26656",)),
+        "ceremony.node",
+    ),
     ("a port that is none", lambda: node_of(peers=(f"{ALDER.node_id}@alder.example:99999",)), "ceremony.peer"),
     ("an address that is no URL", lambda: ALDER.request(url="alder.example"), "ceremony.url"),
     ("an address with a user", lambda: ALDER.request(key_service_url="https://a:b@alder.example"), "ceremony.url"),
@@ -135,10 +140,10 @@ CONFLICTS: list[tuple[str, Callable[[], JoinRequest], str]] = [
     ),
     (
         "the same address of the engine",
-        lambda: BIRCH.request(BIRCH.node_request(peers=(f"{BIRCH.node_id}@alder.example:26656",))),
+        lambda: BIRCH.request(BIRCH.node_request(peers=(f"{BIRCH.node_id}@Alder.example:26656",))),
         "engine address",
     ),
-    ("the same address of the platform", lambda: renamed(url="https://pay.alder.example/"), "address"),
+    ("the same address of the platform", lambda: renamed(url="https://Pay.Alder.example/"), "address"),
     (
         "a node id of the other",
         lambda: renamed(

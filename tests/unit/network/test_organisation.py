@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+import stat
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from onecode.enclave.measure import code_measurement
 from onecode.enclave.process import load_config as load_enclave
-from onecode.errors import Misconfigured
+from onecode.errors import Misconfigured, Unreachable
 from onecode.keys.config import load_config as load_keys
 from onecode.network.beginning import own_trust
 from onecode.network.ceremony import VerifiedCeremony, verify_ceremony, verify_join
@@ -29,7 +33,7 @@ from onecode.network.organisation import (
     node_id_in,
     save_organisation,
 )
-from onecode.network.running import require_stopped, running_pid, stop_running
+from onecode.network.running import Run, running_pid, stop_running
 from onecode.network.wallets import load_profile
 from onecode.node.config import load_config as load_node
 from onecode.platform.config import load_config as load_platform
@@ -163,17 +167,72 @@ def test_an_observers_node_has_neither_vote_nor_enclave(tmp_path: Path, ceremony
     assert own_trust(places, made, START_MS) is None
 
 
-def test_another_process_of_the_same_number_is_not_taken_for_the_one_that_ran(
-    member: tuple[OrganisationPlaces, Organisation],
+HOLD = """
+import sys, time
+from pathlib import Path
+from onecode.network.organisation import OrganisationPlaces
+from onecode.network.running import _take_lock
+held = _take_lock(OrganisationPlaces(Path(sys.argv[1])))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_directory_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    create_observer(OrganisationPlaces(tmp_path / "open"), CHAIN_ID, "Auditor", os.urandom)
+    assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == 0o700
+
+
+def test_one_process_alone_runs_a_directory_and_the_kernel_says_which(
+    member: tuple[OrganisationPlaces, Organisation], ceremony: VerifiedCeremony
 ) -> None:
-    places, _ = member
-    require_stopped(places)
-    save_private(places.running, json.dumps({"pid": os.getpid(), "started": 1}).encode())
+    places, organisation = member
     assert running_pid(places) is None
-    assert not stop_running(places)
-    for damaged in (b"", b"[]", b'{"pid": "x"}', b"{}"):
-        save_private(places.running, damaged, replace=True)
-        assert running_pid(places) is None
+    save_private(places.running, str(os.getpid()).encode())  # whatever stands in the file
+    assert running_pid(places) is None and not stop_running(places)
+    words = [sys.executable, "-c", HOLD, str(places.directory)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == b"held\n"
+            assert running_pid(places) == other.pid
+            with Run(places, organisation, ceremony) as run, pytest.raises(Unreachable) as raised:
+                run.start_node()
+            assert raised.value.code == "organisation.running"
+            assert not (places.node / "node.json").exists()
+            assert running_pid(places) == other.pid
+        finally:
+            other.kill()
+        other.wait()
+        assert running_pid(places) is None  # though nobody tidied up
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A platform whose trust file is none."""
+
+    def log_message(self, *_: object) -> None:
+        return
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"something else")
+
+
+def test_what_answers_in_the_platforms_place_does_not_take_the_trust_file_away(
+    member: tuple[OrganisationPlaces, Organisation], ceremony: VerifiedCeremony
+) -> None:
+    places, organisation = member
+    save_private(places.trust, b"the one that it has")
+    told: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        node = dataclasses.replace(organisation, kind=NODE, platform_url=url)
+        Run(places, node, ceremony)._fetch_trust(told.append)
+        server.shutdown()
+    assert places.trust.read_bytes() == b"the one that it has"
+    assert len(told) == 1 and url in told[0]
 
 
 @pytest.mark.parametrize("text", ["8080", ":8080", "host:", "host:x", "host:70000", "host:²"])

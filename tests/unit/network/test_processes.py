@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def test_a_ready_line_is_returned_and_the_child_stops_when_asked(module: Path) -
     stop_children([started])
     assert started.ended() == -15
     assert b"noise" in (module / "good.log").read_bytes()
+    assert stat.S_IMODE((module / "good.log").stat().st_mode) == 0o600
 
 
 def test_a_child_that_ends_says_why(module: Path) -> None:

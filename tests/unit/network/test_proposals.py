@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,7 +17,14 @@ from onecode.network.ceremony import verify_ceremony, verify_node
 from onecode.network.client import NodeClient
 from onecode.network.organisation import Organisation
 from onecode.network.own_leaf import own_leaf
-from onecode.network.proposals import Proposals, fetch_proposal, proposal_lines
+from onecode.network.proposals import (
+    Found,
+    Proposals,
+    fetch_proposal,
+    load_replaced,
+    platform_names,
+    proposal_lines,
+)
 from onecode.network.standing import fetch_standing, standing_cells
 from onecode.proof.governance import (
     ENCLAVE_POLICY_KEY,
@@ -23,8 +32,11 @@ from onecode.proof.governance import (
     RULES_KEY,
     VALIDATORS_KEY,
     Approval,
+    EnclavePolicy,
+    Proposal,
     ProposalKind,
     ProposalLeaf,
+    ValidatorLeaf,
     ValidatorsLeaf,
     proposal_key,
 )
@@ -163,11 +175,54 @@ def test_a_validator_is_added_and_removed_beside_those_of_now(proposals: Proposa
 
 
 def test_a_change_of_validators_waits_for_the_one_before(chain: Chain, proposals: Proposals) -> None:
-    now = proposals._validators()
+    now = proposals._validators().validators
     chain.put(VALIDATORS_KEY, ValidatorsLeaf(validators=now, pending=now[1:], pending_ms=START_MS + 1))
     with pytest.raises(OnecodeError) as raised:
         proposals.remove_validator(BIRCH.validator.public)
     assert code_of(raised) == "governance.validators_pending"
+
+
+def told(proposal: Proposal, leaf: ValidatorsLeaf | EnclavePolicy | None) -> list[str]:
+    """What an approver reads of it, below who proposed it."""
+    state = ProposalLeaf(
+        proposal_hash=bytes(32), proposer=ALDER.id, approvals=(), expires_ms=0, executed=False, body=b"-"
+    )
+    return proposal_lines(Found(bytes(32), state, proposal), {ALDER.id: "Alder Pay"}, leaf)[4:]
+
+
+def test_a_change_of_validators_is_told_against_the_set_that_will_be(chain: Chain, proposals: Proposals) -> None:
+    """Another change was decided while this proposal was open."""
+    proposal = proposals.remove_validator(BIRCH.validator.public)
+    leaf = load_replaced(chain.node, proposal)
+    assert isinstance(leaf, ValidatorsLeaf)
+    assert [line for line in told(proposal, leaf) if "<-" in line or "!" in line] == [
+        f"  {BIRCH.validator.public.hex()}  <- removed"
+    ]
+    new = ValidatorLeaf(key=b"n" * 32, power=10, platform=ALDER.id)
+    later = dataclasses.replace(leaf, pending=(*leaf.validators, new), pending_ms=START_MS)
+    chain.put(VALIDATORS_KEY, later)
+    lines = told(proposal, load_replaced(chain.node, proposal))
+    assert f"  {new.key.hex()}  <- removed" in lines and lines[-1].startswith("  OUTDATED")
+    assert told(dataclasses.replace(proposal, replaces=None), leaf)[-1].startswith("  CAUTION")
+    moved = tuple(dataclasses.replace(one, platform=ALDER.id) for one in proposal.validators or ())
+    changed = told(dataclasses.replace(proposal, validators=moved), leaf)
+    assert sum("<- power or platform" in line for line in changed) == 2
+
+
+def test_what_a_policy_takes_away_is_told(chain: Chain, proposals: Proposals) -> None:
+    proposal = proposals.build("software", BUILD, remove=True)
+    lines = told(proposal, load_replaced(chain.node, proposal))
+    assert lines == [f"  software  {BUILD.hex()}  <- removed, at once", "  no enclave build is allowed any more"]
+    other = proposals.build("software", sha256(b"other"), remove=False)
+    assert sorted(told(other, load_replaced(chain.node, other))) == sorted(
+        [f"  software  {BUILD.hex()}", f"  software  {sha256(b'other').hex()}  <- new"]
+    )
+
+
+def test_an_admission_is_told_with_the_id_that_is_read_aloud(chain: Chain, proposals: Proposals) -> None:
+    proposal = proposals.admit(ALDER.admission())
+    assert f"  platform id  {ALDER.id.hex()}" in told(proposal, load_replaced(chain.node, proposal))
+    assert platform_names(chain.node)[ALDER.id] == f"alder ({ALDER.id.hex()[:8]})"
 
 
 def test_builds_are_added_and_removed(proposals: Proposals) -> None:
@@ -251,6 +306,64 @@ def test_a_node_that_keeps_its_status_to_itself_shows_its_height(chain: Chain) -
     assert cells[0][:4] == ["alder", str(HEIGHT), "0", "status not public"]
     assert cells[1][1] == "no answer: http.unreachable"
     assert len({len(row) for row in cells}) == 1
+
+
+STATUS = {
+    "height": 7,
+    "header_age_ms": -20,
+    "platforms": 4,
+    "engine": {"up": True, "peers": 3, "power": 10, "catching_up": False},
+    "enclave": {"up": True, "simulated": True, "leases": [{"platform": "ab"}]},
+    "versions": {"onecode": "1.0"},
+}
+
+
+def test_a_status_is_shown(chain: Chain) -> None:
+    chain.status = {**STATUS}
+    row = fetch_standing({chain.node.url: "alder"})["nodes"][0]
+    assert standing_cells(row) == ["alder", "7", "0", "-0.0 s", "3", "10", "simulated", "1 of 4", "1.0"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"height": "9" * 5000},
+        {"height": {}},
+        {"height": 1 << 80},
+        {"height": True},
+        {"header_age_ms": "soon"},
+        {"engine": [1]},
+        {"engine": {"power": 1e400}},
+        {"enclave": {"up": True, "leases": 3}},
+        {"enclave": {"up": True, "leases": [None, {}, {"platform": {}}]}},
+        {"enclave": 3},
+        {"versions": None},
+        {"versions": {"onecode": "\x1b[2J\x1b]0;owned\x07" + "x" * 10_000}},
+        {"enclave": {"up": True, "kind": "\x9b31m\u202e"}},
+    ],
+)
+def test_no_stranger_breaks_the_table_or_the_terminal(chain: Chain, lie: dict[str, object]) -> None:
+    chain.status = {**STATUS, **lie}
+    found = fetch_standing({chain.node.url: "alder"})
+    cells = standing_cells(found["nodes"][0])
+    assert all(cell.isprintable() and len(cell) < 100 for cell in cells)
+    assert found["nodes"][0]["up"]
+
+
+def test_an_endless_answer_ends(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trickle(self: Handler) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b" " * drop_bytes)
+                time.sleep(0.01)
+
+    monkeypatch.setattr(Handler, "do_GET", trickle)
+    for drop_bytes, code in ((1, "http.timeout"), (1 << 20, "http.too_large")):
+        with pytest.raises(OnecodeError) as raised:
+            dataclasses.replace(chain.node, timeout_ms=500 if drop_bytes == 1 else 60_000).newest_header()
+        assert code_of(raised) == code
 
 
 def test_the_leaves_that_proposals_are_built_on_are_there(chain: Chain) -> None:

@@ -1,20 +1,12 @@
-"""ABCI's bytes: literal messages as the engine writes them, and its own definitions where its source is at hand."""
+"""ABCI's bytes: literal messages as the engine writes them. Against its own definitions: test_abci_definitions.py."""
 
 from __future__ import annotations
-
-import os
-import re
-import subprocess
-from pathlib import Path
-from shutil import which
 
 import pytest
 
 from onecode.errors import Malformed
 from onecode.node import abci_messages as messages
 from onecode.node.abci_messages import EngineValidator, Method
-
-DEFINITIONS = "github.com/cometbft/cometbft@v0.39.4/proto/tendermint/abci/types.proto"
 
 
 def test_finalize_block_is_read() -> None:
@@ -83,18 +75,3 @@ def test_responses_are_written() -> None:
     assert block == b"\x12\x00" + b"\x12\x02\x08\x02" + b"\x1a\x24" + update + b"\x2a\x01h"
     assert messages.prepare_proposal_response([b"a", b""]) == b"\x0a\x01a\x0a\x00"
     assert messages.info_response("1", 1, 3, b"h") == b"\x0a\x07onecode\x12\x011\x18\x01\x20\x03\x2a\x01h"
-
-
-def test_method_numbers_are_the_engines() -> None:
-    cache = os.environ.get("GOMODCACHE")
-    if not cache and which("go"):
-        cache = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, check=True).stdout.strip()
-    definitions = Path(cache or ".") / DEFINITIONS
-    if not definitions.exists():
-        pytest.skip(f"NO DEFINITIONS of the engine: {definitions} is made by `make cometbft`")
-    text = definitions.read_text("utf-8")
-    for kind, more in (("Request", 0), ("Response", 1)):
-        body = re.search(rf"message {kind} {{\s*oneof value {{(.*?)}}", text, re.DOTALL)
-        assert body is not None
-        numbers = {name: int(number) for name, number in re.findall(r"(\w+) = (\d+);", body[1])}
-        assert {method.name.lower(): method + more for method in Method}.items() <= numbers.items()

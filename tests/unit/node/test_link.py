@@ -204,6 +204,7 @@ def test_the_enclave_is_told_of_each_header_once_and_of_platforms_when_they_chan
         height=4,
         platforms_root=b"r" * 32,
         leases=(),
+        trusted_height=4,
     )
     told: list[bytes] = []
     heard: list[OnecodeError | None] = []
@@ -219,7 +220,7 @@ def test_the_enclave_is_told_of_each_header_once_and_of_platforms_when_they_chan
 
     async def main() -> None:
         peer = Peer(tmp_path / "s", answer)
-        port = EnclavePort(peer.path, LinkLimits(10, 5_000))
+        port = EnclavePort(peer.path, LinkLimits(10, 5_000), lambda height: None)
         port.follow(head(3))
         with pytest.raises(Unreachable, match="enclave"):
             port.require_up()
