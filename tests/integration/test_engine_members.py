@@ -8,7 +8,6 @@ import base64
 import dataclasses
 import http.client
 import json
-import secrets
 import shutil
 import tempfile
 import time
@@ -33,14 +32,13 @@ from integration.engine_network import (
     wait_for,
 )
 from integration.node_network import Process
-from onecode.attest.software import SoftwareAttester
-from onecode.enclave.core import Enclave, EnclaveSettings
-from onecode.enclave.frames import HeaderUpdate
+from onecode.enclave.frames import EnclaveStatus, FrameKind
 from onecode.errors import Untrusted
 from onecode.node.blocks import load_block, load_header, load_state
-from onecode.node.enclave_port import headers_between
+from onecode.node.enclave_port import EnclavePort, enclave_down
+from onecode.node.link import Link, LinkLimits
 from onecode.node.store import ReaderStore
-from onecode.node.view import header_update_bytes, load_head
+from onecode.node.view import load_head
 from onecode.proof.governance import (
     DAY_MS,
     DEFAULT_PARAMETERS,
@@ -62,8 +60,10 @@ from onecode.proof.header import (
     validators_hash,
     vote_sign_bytes,
 )
+from onecode.proof.leaves import Role
 from onecode.proof.light import Trust, require_fresh, trusted_state, verify_header
 from onecode.proof.map import Section, verify_presence, verify_roots
+from onecode.proof.trust import TrustBody, certify_anchor, sign_trust_file
 from onecode.query.messages import HeaderView, LeafView
 from onecode.registry.transactions import (
     PLATFORM_ROLE,
@@ -75,7 +75,6 @@ from onecode.registry.transactions import (
 )
 from onecode.schema import Message, parse
 from onecode.wallet.headers import bridge
-from onecode.wire import SigningKey
 from unit.registry.world import Merchant, Platform
 
 SECONDS = 90.0  # the machine may be busy; nothing here is measured
@@ -197,7 +196,7 @@ def test_validators_come_change_and_go(directory: Path) -> None:
         wait_for_blocks(first, 3)  # alone
         store = first.reader()
         follow_from_genesis(store, others)
-        lead_an_enclave(store)
+        lead_an_enclave(directory, network.platforms[0], store)
         store.close()
     finally:
         network.stop()
@@ -234,23 +233,61 @@ def follow_from_genesis(store: ReaderStore, old: list[Member]) -> None:
     assert raised.value.code == "header.not_enough_trust"
 
 
-def lead_an_enclave(store: ReaderStore) -> None:
-    """An enclave that was started from the first header gets over the same way, led by its host."""
-    begin, at_ms = view_of(store, 1), now_ms()
-    trust = Trust(trusted_state(begin.header.header, begin.validators))
-    attester = SoftwareAttester(SigningKey.from_seed(bytes(32)), bytes(32))
-    enclave = Enclave(EnclaveSettings(CHAIN_ID, "node-1", trust), attester, secrets.token_bytes, at_ms)
-    with store.snapshot() as reader:
-        head = load_head(reader)
-    update = parse(HeaderUpdate, header_update_bytes(head, with_platforms=True))
-    with pytest.raises(Untrusted) as raised:
-        enclave.accept_header(update, at_ms)
-    assert raised.value.code == "header.not_enough_trust"
-    for view in headers_between(lambda height: view_of(store, height), 1, head.height, at_ms):
-        enclave.accept_between(view, at_ms)
-    assert enclave.status().height == 0
-    enclave.accept_header(update, at_ms)
-    assert enclave.status().height == head.height
+def lead_an_enclave(directory: Path, platform: Platform, store: ReaderStore) -> None:
+    """An enclave that starts from a trust file of the first header gets over the same way, led by its host."""
+    begin = view_of(store, 1)
+    body = TrustBody(
+        chain_id=CHAIN_ID,
+        header=begin.header,
+        validators=begin.validators,
+        trusting_period_ms=14 * DAY_MS,
+        issued_ms=now_ms(),
+    )
+    anchor = platform.keys[Role.ANCHOR]
+    certificate = certify_anchor(CHAIN_ID, platform.root, anchor.public, now_ms() + 80 * DAY_MS)
+    (directory / "trust").write_bytes(sign_trust_file(body, certificate, anchor).encoded())
+    (directory / "vendor.key").write_text(bytes(32).hex(), "ascii")
+    path, workers = directory / "e.sock", 2
+    config = {
+        "chain_id": CHAIN_ID,
+        "node_id": "node-1",
+        "socket": str(path),
+        "trust_file": str(directory / "trust"),
+        "pinned_root": platform.root.public.hex(),
+        "vendor_key": str(directory / "vendor.key"),
+        "allow_solo": True,
+        "workers": workers,
+    }
+    (directory / "enclave.json").write_text(json.dumps(config), "utf-8")
+    enclave = Process("onecode.enclave", str(directory / "enclave.json"))
+
+    async def lead() -> None:
+        limits = LinkLimits(100, 5_000)
+        control = Link(path, limits, enclave_down)
+        ports = [
+            EnclavePort(Path(f"{path}.{number}"), limits, lambda height: view_of(store, height))
+            for number in range(workers)
+        ]
+        links = [control, *(port.link for port in ports)]
+        for link in links:
+            link.start()
+        while True:
+            with store.snapshot() as reader:
+                head = load_head(reader)
+            for port in ports:
+                port.follow(head)
+            await asyncio.sleep(0.05)
+            if control.up and all(port.knows(head.height) for port in ports):
+                status = parse(EnclaveStatus, await control.call(FrameKind.STATUS, b""))
+                if status.height >= head.height:
+                    break  # the workers told the parent
+        for link in links:
+            await link.stop()
+
+    try:
+        asyncio.run(asyncio.wait_for(lead(), SECONDS))
+    finally:
+        enclave.stop()
 
 
 def signed_by(after: SignedHeader, validators: ValidatorSet, members: list[Member]) -> SignedHeader:

@@ -56,8 +56,8 @@ def headers_between(header_at: HeaderAt, trusted_height: int, goal_height: int, 
         if view is None:
             raise Unreachable(
                 "node.headers_between",
-                f"header {height} is not kept here, so the enclave cannot follow from its trust file, of height "
-                f"{trusted_height}: give it a newer one and start it again",
+                f"header {height} is not kept here, so the enclave cannot follow from the header that it trusts, of "
+                f"height {trusted_height}: start it again with a newer trust file",
             )
         return view
 

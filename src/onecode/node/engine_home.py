@@ -147,6 +147,7 @@ def _toml(settings: EngineSettings) -> str:
         "consensus": {
             "timeout_propose": "1s",
             "timeout_commit": "100ms",
+            "skip_timeout_commit": True,
             "peer_gossip_sleep_duration": "10ms",
             "create_empty_blocks": False,
             "create_empty_blocks_interval": f"{settings.heartbeat_ms}ms",

@@ -104,8 +104,8 @@ class Solo:
         self._started.result()
 
     def enqueue(self, transaction: bytes, *, proven: bool = True) -> Future[Included]:
-        """Queue a transaction from any thread; what is decided here is proven. The future's `Unreachable` means that the
-        outcome is unknown, but for `solo.queue_full`, which is raised at once."""
+        """Queue a transaction from any thread; what is decided here is proven. The future's `Unreachable` means that
+        the outcome is unknown, but for `solo.queue_full`, which is raised at once."""
         with self._queue.changed:
             self._require_running()
             if len(self._queue.waiting) >= self._config.queue_max:

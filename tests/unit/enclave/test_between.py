@@ -65,9 +65,7 @@ def test_no_evidence_binds_a_header_between(world: World) -> None:
     enclave.accept_header(world.header_update(), NOW_MS)
     later = world.header(12)
     enclave.accept_between(HeaderView(header=later, validators=view_between(7).validators), NOW_MS)
-    asked = EvidenceRequest(
-        platform=world.a.id, nonce=b"n" * 32, key_service_key=world.key_service(world.a).public_key
-    )
+    asked = EvidenceRequest(platform=world.a.id, nonce=b"n" * 32, key_service_key=world.key_service(world.a).public_key)
     made = enclave.make_evidence(asked, NOW_MS)
     newest = enclave._known[10].header
     assert (made.height, made.bindings.header_hash) == (10, newest.header_hash)

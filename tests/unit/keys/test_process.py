@@ -1,4 +1,4 @@
-"""A key service from before a full replacement of the validators catches up with its own node, and with nothing else."""
+"""A key service from before a full replacement of the validators catches up with its own node, with nothing else."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from chain_world import CHAIN_ID, MEMBERS, NOW_MS, World
+from chain_world import CHAIN_ID, MEMBERS, NOW_MS
 from onecode.attest.epochs import encode_epochs
 from onecode.attest.release import ReleaseRequest
 from onecode.errors import OnecodeError
 from onecode.keys import process
 from onecode.keys.config import KeysConfig
 from onecode.keys.process import KeyServiceApp, tell_error
-from onecode.keys.service import KeyService
 from onecode.proof.governance import ENCLAVE_POLICY_KEY
 from onecode.proof.header import header_hash
 from onecode.proof.light import Trust, trusted_state

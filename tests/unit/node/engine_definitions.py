@@ -41,7 +41,9 @@ def engine_source() -> Path:
     cache = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, check=True).stdout.strip()
     source = Path(cache) / wanted
     if not source.exists():
-        fetched = subprocess.run(["go", "mod", "download", wanted], capture_output=True, text=True, cwd="/", check=False)
+        fetched = subprocess.run(
+            ["go", "mod", "download", wanted], capture_output=True, text=True, cwd="/", check=False
+        )
         if fetched.returncode:
             message = f"NO DEFINITIONS OF THE ENGINE: go mod download {wanted}: {fetched.stderr.strip()}"
             (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
