@@ -25,7 +25,7 @@ from onecode.node.blocks import StoredBlock, load_block, load_header, load_place
 from onecode.node.decided import save_decided
 from onecode.node.engine_home import EngineSettings, write_home
 from onecode.node.engine_process import serve_application
-from onecode.node.engine_rpc import EngineRpc
+from onecode.node.engine_rpc import EngineRpc, EngineStatus
 from onecode.node.metrics import ENGINE, Board
 from onecode.node.restore import restoring
 from onecode.node.snapshot_maker import SnapshotOptions
@@ -38,6 +38,7 @@ from onecode.wire import SigningKey, sha256
 
 ASK_S = 1.0
 ALONE_S = 35.0  # without any of the configured peers; longer than `HEALTHY_S` of its supervisor
+STUCK_S = 120.0  # at one height while a peer is further on; longer than the longest block takes
 LAG_TURNS = 3  # the peers' heights come in a long answer: asked for every so many times
 SUBMITTERS = 4  # threads that hand transactions to the engine
 ENGINE_STOP_S = 5.0
@@ -109,6 +110,7 @@ class Comet:
         self._submitters = ThreadPoolExecutor(SUBMITTERS, "submit")
         self._rpcs = threading.local()
         self._engine: subprocess.Popen[bytes] | None = None
+        self._lag_blocks = 0
         self._syncing = False  # the state comes from a snapshot, and no block has followed it yet
 
     def start(self) -> None:
@@ -235,27 +237,34 @@ class Comet:
         server.stop()
 
     def _ask(self, engine: subprocess.Popen[bytes]) -> None:
-        """Note how the engine stands, for metrics and status. One that has been alone for long is ended, and with it
-        the writer, which is started again: CometBFT gives up on peers that refused it or were long away."""
+        """Note how the engine stands, for metrics and status. One that has been alone for long, or stood still while a
+        peer went on, is ended, and with it the writer, which is started again: CometBFT gives up on peers that refused
+        it or were long away, and does not go on by itself after its clock was far behind."""
         rpc = EngineRpc(self._config.settings.rpc_port)
-        turn, alone_since_s = 0, time.monotonic()
+        turn, height = 0, -1
+        alone_since_s = still_since_s = time.monotonic()
         while engine.poll() is None:
+            now_s = time.monotonic()
             try:
-                if self._note(rpc, lag=turn % LAG_TURNS == 0) or not self._config.settings.peers:
-                    alone_since_s = time.monotonic()
+                status = self._note(rpc, lag=turn % LAG_TURNS == 0)
                 turn += 1
+                if status.peers or not self._config.settings.peers:
+                    alone_since_s = now_s
+                if status.height != height or not self._lag_blocks or self._syncing:
+                    height, still_since_s = status.height, now_s
             except OnecodeError as error:  # it may be replaying, for as long as that takes
                 log.debug("the engine gives no status: %s", error)
-                alone_since_s = time.monotonic()
-            if time.monotonic() - alone_since_s > ALONE_S:
-                log.warning("the engine has had none of its peers for %d s; starting it again", ALONE_S)
+                alone_since_s = still_since_s = now_s
+            if now_s - alone_since_s > ALONE_S or now_s - still_since_s > STUCK_S:
+                what = "has none of its peers" if now_s - alone_since_s > ALONE_S else "stands still behind its peers"
+                log.warning("the engine %s: starting it again; is this machine's clock right?", what)
                 engine.terminate()
                 break
             time.sleep(ASK_S)
         rpc.close()
 
-    def _note(self, rpc: EngineRpc, *, lag: bool) -> int:
-        """How many peers the engine has."""
+    def _note(self, rpc: EngineRpc, *, lag: bool) -> EngineStatus:
+        """Note how the engine stands; how far its peers are only with `lag`."""
         status = rpc.status()
         found = {
             "engine_asked_ms": time.time_ns() // 1_000_000,
@@ -266,10 +275,10 @@ class Comet:
             "engine_validator_power": status.power,
         }
         if lag:  # a peer at height h + 1 decides the block after ours
-            found["engine_lag_blocks"] = max(0, rpc.furthest_peer() - 1 - status.height)
+            found["engine_lag_blocks"] = self._lag_blocks = max(0, rpc.furthest_peer() - 1 - status.height)
         for name, value in found.items():
             self._board.set(self._board.place(name), value)
-        return status.peers
+        return status
 
     def _decide(self, block: StoredBlock) -> None:
         """Answer those who wait for the decision, once every worker can see the block."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -160,6 +161,38 @@ def test_an_engine_alone_is_started_again_but_not_one_that_replays(
 
     monkeypatch.setattr(comet_module, "EngineRpc", Rpc)
     monkeypatch.setattr(comet_module, "ALONE_S", 0.3)
+    monkeypatch.setattr(comet_module, "ASK_S", 0.05)
+    binary = short / "sleeper"
+    binary.write_text("#!/bin/sh\nexec sleep 60\n", "ascii")
+    binary.chmod(0o700)
+    comet = made(short, str(binary), peers=("aa@127.0.0.1:1",))
+    comet.start()
+    with ThreadPoolExecutor(1) as waiting:
+        ended = waiting.submit(comet.wait)
+        if ends:
+            assert isinstance(ended.exception(20), Unreachable)
+        else:
+            with pytest.raises(TimeoutError):
+                ended.exception(2)
+        comet.stop()
+
+
+@pytest.mark.parametrize(("moves", "ends"), [(False, True), (True, False)])
+def test_an_engine_that_stands_still_behind_its_peers_is_started_again(
+    short: Path, monkeypatch: pytest.MonkeyPatch, moves: bool, ends: bool
+) -> None:
+    heights = itertools.count(1)
+
+    class Rpc(EngineRpc):
+        def status(self) -> EngineStatus:
+            height = next(heights) if moves else 1
+            return EngineStatus(height=height, first_block=1, catching_up=False, power=10, peers=3)
+
+        def furthest_peer(self) -> int:
+            return 1_000
+
+    monkeypatch.setattr(comet_module, "EngineRpc", Rpc)
+    monkeypatch.setattr(comet_module, "STUCK_S", 0.3)
     monkeypatch.setattr(comet_module, "ASK_S", 0.05)
     binary = short / "sleeper"
     binary.write_text("#!/bin/sh\nexec sleep 60\n", "ascii")
