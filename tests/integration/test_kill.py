@@ -138,7 +138,8 @@ def test_kill_at_random(tmp_path: Path) -> None:
                 assert facts.commitments[named] == receipt.commitment  # nobody paid what the chain never took
     summary = {worker.name: (worker.done, dict(worker.troubles)) for worker in load.workers}
     print(f"acknowledged, and troubles on the way: {summary}")
-    assert any(payer.refused for payer in load.payers)
+    # Somebody met a record that had ended, at the platform or before it: else the check of refused payments says nothing.
+    assert any(payer.refused or "platform.absent" in payer.troubles for payer in load.payers)
 
 
 def link_version(links: dict[bytes, bytes], merchant: bytes, platform: bytes) -> int | None:

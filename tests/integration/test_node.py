@@ -106,6 +106,8 @@ def test_a_newer_header_can_be_waited_for(network: Network) -> None:
     newer = parse(HeaderView, network.get(f"/v1/headers/latest?above={height}", timeout=60).content)
     verified(newer)
     assert newer.header.header.height > height  # the heartbeat is shorter than the wait
+    far = parse(HeaderView, network.get("/v1/headers/latest?above=999999999", timeout=5).content)  # waits for nothing
+    assert far.header.header.height >= newer.header.header.height
     assert refusal(network.get("/v1/headers/latest?above=-1")) == (400, "http.parameter")
 
 

@@ -89,7 +89,11 @@ def test_an_enclave_that_loses_a_worker_begins_again(network: Network) -> None:
     def post() -> httpx.Response:
         return network.client.post("/v1/query", content=query.encoded(), headers=CBOR)
 
-    down = wait_until(lambda: post() if post().status_code == 503 else None)
+    def outage() -> httpx.Response | None:
+        answer = post()
+        return answer if answer.status_code == 503 else None
+
+    down = wait_until(outage)
     assert down.json()["code"] == "node.enclave_down" and int(down.headers["retry-after"]) >= 1
     wait_until(lambda: not any(map(alive, family)))
     new = wait_until(lambda: [one.query_key for one in network.network().enclaves if one.query_key != old])[0]

@@ -219,7 +219,7 @@ class NodeApi:
         reply(Response(200, body, CBOR))
 
     async def latest_header(self, request: Request) -> Response:
-        """The newest header; with `above`, once it is higher than that, or after a while as it is."""
+        """The newest header; where that is of height `above`, the next one, or after a while the same again."""
         given = request.query("above")
         if given is None:
             head = self._newest()
@@ -242,7 +242,7 @@ class NodeApi:
     async def _newer(self, height: int) -> Head:
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + NEWER_WAIT_S
-        while (head := self._newest()).height <= height and (left_s := ends_s - loop.time()) > 0:
+        while (head := self._newest()).height == height and (left_s := ends_s - loop.time()) > 0:
             await self._wait_for_change(left_s)
         return head
 

@@ -62,7 +62,7 @@ DESCRIBED: dict[tuple[str, str], About] = {
         ),
     ),
     ("GET", "/v1/headers/latest"): About(
-        text="The newest provable header. With `above`: as soon as it is higher than that, or as it is after 15 s.",
+        text="The newest provable header. Where that is of height `above`: the next one, or the same after 15 s.",
         answers=(_message("HeaderView"),),
         parameters=(
             Parameter("above", "query", "a height that is known", {"type": "string", "pattern": "^[0-9]{1,18}$"}),
