@@ -138,7 +138,7 @@ def test_kill_at_random(tmp_path: Path) -> None:
                 assert facts.commitments[named] == receipt.commitment  # nobody paid what the chain never took
     summary = {worker.name: (worker.done, dict(worker.troubles)) for worker in load.workers}
     print(f"acknowledged, and troubles on the way: {summary}")
-    # Somebody met a record that had ended, at the platform or before it: else the check of refused payments says nothing.
+    # Somebody met a record that had ended, at the platform or before: else the check of refused payments says nothing.
     assert any(payer.refused or "platform.absent" in payer.troubles for payer in load.payers)
 
 
