@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import onecode.node.abci_server as abci_server_module
 from onecode.errors import Misconfigured, OnecodeError, Unreachable
 from onecode.node.abci_messages import Method, read_uvarint
 from onecode.node.abci_server import CONNECTIONS, AbciServer
@@ -22,9 +23,12 @@ class Handler:
     def __init__(self) -> None:
         self.threads: set[int] = set()
         self.idled = threading.Event()
+        self.free = threading.Event()
+        self.free.set()
 
     def answer(self, method: int, message: bytes) -> bytes:
         self.threads.add(threading.get_ident())
+        self.free.wait(20)
         if method != Method.ECHO:
             raise Misconfigured("node.height", "no such method")
         return message
@@ -106,6 +110,26 @@ def test_four_connections_on_one_thread_and_no_more(served: Served) -> None:
     assert isinstance(served.raised[0], Unreachable)
     for connected in four:
         connected.close()
+
+
+@pytest.mark.parametrize(("bound", "whole"), [(32 << 20, True), (1 << 20, False)])
+def test_the_engine_writes_on_while_it_waits_for_an_answer_up_to_a_bound(
+    served: Served, monkeypatch: pytest.MonkeyPatch, bound: int, whole: bool
+) -> None:
+    monkeypatch.setattr(abci_server_module, "PENDING_BYTES_MAX", bound)
+    many = 8 << 20  # a socket of its own takes far less
+    served.handler.free.clear()
+    with served.connect() as connected:
+        connected.settimeout(2)
+        requests = ECHO * (many // len(ECHO))
+        if whole:
+            connected.sendall(requests)
+        else:
+            with pytest.raises(TimeoutError):
+                connected.sendall(requests)
+        served.handler.free.set()
+        served.server.stop()
+        assert served.ended() == []
 
 
 def test_an_error_is_told_and_ends_it(served: Served) -> None:
