@@ -148,7 +148,7 @@ class Member:
                 process.kill()
         for process in (self.application, self.engine):
             if process is not None:
-                process.wait(10)
+                process.wait(60)
 
     def rpc(self, method: str, **parameters: Any) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.rpc_port, timeout=5)

@@ -388,7 +388,8 @@ def test_a_pruned_node_and_an_archive(directory: Path) -> None:
     network = Network(directory, 2, clients=2, others=1, nodes=3)
     pruned, archive, late = network.members
     pruned.options["keep_blocks"] = 30
-    for member in (pruned, archive):
+    for member, other in ((pruned, archive), (archive, pruned)):
+        member.write(network.genesis, [other])  # neither dials the third
         member.start()
     reader = pruned.reader()
     load_of_publishes = Load(network, pruned, reader)

@@ -56,10 +56,12 @@ class AbciSnapshots:
             self._marked = False
 
     def before_block(self) -> None:
-        """A block was decided. Nothing restored is begun anew from here on: the mark goes with the next commit."""
+        """A block was decided. Nothing restored is begun anew from here on: the mark goes with the next commit, or with
+        a later one where that block is rolled back and executed again."""
         if self._marked:
+            with self._store.snapshot() as durable:
+                self._marked = restoring(durable)
             self._store.delete(Table.META, RESTORE_KEY)
-            self._marked = False
         if self._maker is not None:
             self._maker.settle()
 

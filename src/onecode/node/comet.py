@@ -288,7 +288,8 @@ class Comet:
         save_decided(self._config.decided, block, places)
         self._open = opened = _Open(block, places)
         for hashed in self._awaited(opened):
-            self._answer(hashed, opened.outcome(hashed))
+            first, durable = self._decided_before(hashed)  # a proposer may put the same bytes into a second block
+            self._answer(hashed, first or opened.outcome(hashed), durable=durable)
 
     def _settle(self, block: StoredBlock, proven: bool) -> None:
         """Answer for a block that is durable; give up on what has waited too long."""
@@ -336,11 +337,12 @@ class Comet:
             self._rpcs.own = EngineRpc(self._config.settings.rpc_port, self._config.wait_ms)
         try:
             code = self._rpcs.own.submit(transaction)
-            if code is None:  # it waits, and is answered with its block, or it was decided before
-                before, durable = self._decided_before(hashed)
-                if before is not None:
-                    self._answer(hashed, before, durable=durable)
-            elif code:
+            if code == 0:  # it waits, and is answered with its block
+                return
+            before, durable = self._decided_before(hashed)  # an engine that was started again has forgotten it
+            if before is not None:
+                self._answer(hashed, before, durable=durable)
+            elif code is not None:
                 self._answer(hashed, Included(None, None, TransactionResult(_result(code))))
         except OnecodeError as error:
             self._answer(hashed, error)

@@ -22,8 +22,10 @@ from onecode.query.messages import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Bloc
 from onecode.registry.narrowing import Narrowing, narrowing_of
 from onecode.registry.store import Reader
 from onecode.schema import ListOf, Message, Nested, Uint, item, parse
+from onecode.wire import sha256
 
 HEIGHT_BYTES = 8
+HASH_BYTES = 32
 
 
 class DecidedBlock(Message):
@@ -47,7 +49,8 @@ def save_decided(path: Path, block: StoredBlock, places: Mapping[bytes, int]) ->
     )
     new = path.with_suffix(".new")
     try:
-        new.write_bytes(block.height.to_bytes(HEIGHT_BYTES, "big") + decided.encoded())
+        body = decided.encoded()
+        new.write_bytes(block.height.to_bytes(HEIGHT_BYTES, "big") + sha256(body) + body)
         new.replace(path)
     except OSError as error:
         raise Misconfigured("node.decided", f"cannot write {path}: {error.strerror}: make room for it") from error
@@ -101,8 +104,11 @@ class Decided:
         with open(file, "rb") as opened:
             height = int.from_bytes(opened.read(HEIGHT_BYTES), "big")
             if self._known is None or self._known.height != height:
+                hashed, body = opened.read(HASH_BYTES), opened.read()
+                if sha256(body) != hashed:  # what is torn may parse: zeros within a byte string
+                    return None
                 try:
-                    self._known = OpenBlock(parse(DecidedBlock, opened.read(), size_max=BLOCK_BYTES_MAX))
+                    self._known = OpenBlock(parse(DecidedBlock, body, size_max=BLOCK_BYTES_MAX))
                 except Malformed:
                     return None
         return self._known

@@ -97,11 +97,13 @@ class EngineRpc:
             raise Misconfigured("engine.answer", f"what answers at {self._place()} is no engine: {error}") from error
 
     def furthest_peer(self) -> int:
-        """The greatest height that a peer says it decides; 0 without peers. Raises as `status` does."""
+        """The greatest height that peers say they decide, of several the second: one alone may lie. 0 without peers.
+        Raises as `status` does."""
         answer = self._get("dump_consensus_state")
         try:
             states = [_member(_member(peer, "peer_state"), "round_state") for peer in _member(answer, "peers") or ()]
-            return max((int(_member(state, "height")) for state in states), default=0)
+            heights = sorted((int(_member(state, "height")) for state in states), reverse=True)
+            return heights[min(1, len(heights) - 1)] if heights else 0
         except (Malformed, TypeError, ValueError) as error:
             raise Misconfigured("engine.answer", f"what answers at {self._place()} is no engine: {error}") from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from onecode.errors import Malformed, Misconfigured, OnecodeError, Untrusted, printable
@@ -75,9 +75,9 @@ class Restorer:
     def offer(self, snapshot: SnapshotInfo, app_hash: bytes) -> Offer:
         """Judge a snapshot whose height has the verified `app_hash`; with `ACCEPT` the store is emptied for it.
 
-        1. The store is empty, or holds what an earlier restoration left. 2. The format is known, and height and count
-        of chunks are possible. 3. The metadata is what its hash says, and counts the same chunks. 4. Its section roots
-        are those under the app hash.
+        1. The store is empty, or holds what an earlier restoration left. 2. The format is known. 3. The metadata is
+        what its hash says (`_relabelled`), and counts the same chunks. 4. Its section roots are those under the app
+        hash.
         """
         self._under_way = None
         if load_state(self._store).height and not restoring(self._store):  # step 1
@@ -85,16 +85,21 @@ class Restorer:
             return Offer.ABORT
         if snapshot.format != FORMAT:  # step 2
             return Offer.REJECT_FORMAT
-        if not (0 < snapshot.height < 1 << 62 and 0 < snapshot.chunks <= CHUNKS_MAX):
+        named = _relabelled(snapshot)  # step 3
+        if named is None or not 0 < snapshot.height < 1 << 62:
+            log.warning("the snapshot of height %d is refused, with all who offer it: no hash", snapshot.height)
             return Offer.REJECT_SENDER
         try:
-            metadata = parse_metadata(snapshot.metadata)
-            if sha256(snapshot.metadata) != snapshot.hash or metadata.chunks != snapshot.chunks:  # step 3
-                raise Malformed("snapshot.metadata", "the metadata has not the hash or the chunks that were told")
+            metadata = parse_metadata(named.metadata)
+            if metadata.chunks != named.chunks:
+                raise Malformed("snapshot.metadata", "the metadata has not the chunks that were told")
             verify_roots(metadata.roots, app_hash)  # step 4
         except OnecodeError as error:
             log.warning("the snapshot of height %d is refused, with all who offer it: %s", snapshot.height, error)
             return Offer.REJECT_SENDER
+        if named.chunks != snapshot.chunks:
+            log.warning("the snapshot of height %d is offered with a wrong count of chunks", snapshot.height)
+            return Offer.REJECT  # who offers it rightly is no liar
         clear(self._store)
         self._store.put(Table.META, RESTORE_KEY, UNFINISHED)
         self._store.commit()
@@ -128,6 +133,21 @@ class Restorer:
         self._under_way = None
         log.info("the state of height %d is whole", restoration.height)
         return Applied(Verdict.ACCEPT, done=True)
+
+
+def _relabelled(snapshot: SnapshotInfo) -> SnapshotInfo | None:
+    """The snapshot with count of chunks, hash and metadata told apart where the hash holds; None where it nowhere does.
+
+    The engine takes offers for one whose height, format and `count in digits ‖ hash ‖ metadata` are equal, and shows
+    the first (`statesync/snapshots.go`, `Key`). A liar who is first could cut an honest snapshot's elsewhere, and have
+    all who offer that rejected.
+    """
+    joined = str(snapshot.chunks).encode("ascii") + snapshot.hash + snapshot.metadata
+    for digits in range(1, len(str(CHUNKS_MAX)) + 1):
+        hashed, metadata = joined[digits : digits + 32], joined[digits + 32 :]
+        if joined[:digits].isdigit() and sha256(metadata) == hashed:
+            return replace(snapshot, chunks=int(joined[:digits]), hash=hashed, metadata=metadata)
+    return None
 
 
 def clear(store: WriterStore) -> None:

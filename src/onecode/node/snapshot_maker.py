@@ -21,6 +21,7 @@ from onecode.node.store import StoreConfig
 from onecode.registry.chunks import CHUNK_BYTES
 
 LOOK_S = 1.0
+MAKE_S = 7_200.0  # what the maker looks at is not used again: the store must not grow for ever
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class SnapshotMaker:
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self._asked_s: float | None = None  # since when the maker has not looked
+        self._begun_s = 0.0
         self._busy = False
         self._said = b""
 
@@ -55,6 +57,7 @@ class SnapshotMaker:
         """Start the process, so that it is ready when a height is due. Where none are made, none are kept: the engine
         would keep all blocks above them."""
         if not self._options.interval_ms:
+            self.shelf.clear_unfinished()
             for height in self.shelf.heights():
                 self.shelf.remove(height)
         elif self._process is None or self._process.poll() is not None:
@@ -80,11 +83,17 @@ class SnapshotMaker:
             log.warning("no snapshot of height %d: %s", height, error)
             return
         self._busy, self._asked_s = True, time.monotonic()
+        self._begun_s = self._asked_s
 
     def settle(self) -> None:
-        """Before the next commit: wait until the maker has looked at what it was asked for."""
+        """Before the next commit: wait until the maker has looked at what it was asked for. One that takes longer than
+        `MAKE_S` is ended."""
         while self._busy and self._listen(0):
             pass
+        if self._busy and time.monotonic() - self._begun_s > MAKE_S:
+            log.warning("a snapshot is not made in %d s: it is given up, so that the store does not grow", MAKE_S)
+            self.close()
+            self.start()
         while self._asked_s is not None:
             left_s = self._asked_s + LOOK_S - time.monotonic()
             if left_s <= 0 or not self._listen(left_s):

@@ -97,6 +97,7 @@ def serve(store: ReaderStore, shelf: Shelf, kept: int, chunk_bytes: int) -> None
             try:
                 size = make_snapshot(view, shelf, height, kept, chunk_bytes)
             except (OnecodeError, OSError) as error:
+                shelf.clear_unfinished()  # if the disk was full, the store needs the room
                 _say(f"failed {error}".replace("\n", " "))
             else:
                 _say(f"made {height} of {size} bytes in {time.monotonic() - start:.1f} s")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,22 +86,31 @@ class Shelf:
         found = []
         for height in self.heights():
             if height <= height_max:
-                with suppress(FileNotFoundError):
+                with self._readable(height):
                     found.append(snapshot_info(height, (self._place(height) / METADATA_FILE).read_bytes()))
         return found
 
     def load_chunk(self, height: int, index: int) -> bytes | None:
         """A chunk's bytes, or None where there are none, or not those that the snapshot names."""
-        try:
+        with self._readable(height):
             data = (self._place(height) / _chunk_file(index)).read_bytes()
-            metadata = parse_metadata((self._place(height) / METADATA_FILE).read_bytes())
+            if sha256(data) == parse_metadata((self._place(height) / METADATA_FILE).read_bytes()).chunk_hash(index):
+                return data
+            raise Malformed("snapshot.chunk", f"chunk {index} has not the hash that the snapshot names")
+        return None
+
+    @contextmanager
+    def _readable(self, height: int) -> Iterator[None]:
+        """What is damaged is removed and what cannot be read left out: peers ask, and must not end the node."""
+        try:
+            yield
         except FileNotFoundError:
-            return None
-        if sha256(data) != metadata.chunk_hash(index):
-            log.error("chunk %d of the snapshot of height %d is damaged: the snapshot is removed", index, height)
+            return
+        except OSError as error:
+            log.error("the snapshot of height %d cannot be read: %s", height, error)
+        except Malformed as error:
+            log.error("the snapshot of height %d is damaged and removed: %s", height, error)
             self.remove(height)
-            return None
-        return data
 
     def begin(self, height: int) -> Path:
         """An empty directory for a snapshot that is to be made."""
@@ -117,17 +127,23 @@ class Shelf:
         self.remove(height)
         place.rename(self._place(height))
         sync_directory(self._directory)
-        for old in self.heights()[kept:]:
+        heights = self.heights()
+        stay = [one for one in heights if one <= height][:kept]  # what is above is no state of this store
+        for old in set(heights) - set(stay):
             self.remove(old)
 
     def remove(self, height: int) -> None:
-        """Forget a snapshot; it is never seen half."""
+        """Forget a snapshot; it is never seen half. The writer and the maker may both do so at one time."""
         place = self._place(height)
-        if place.exists():
-            leaving = place.with_name(place.name + LEAVING)
-            shutil.rmtree(leaving, ignore_errors=True)
+        leaving = place.with_name(place.name + LEAVING)
+        shutil.rmtree(leaving, ignore_errors=True)
+        try:
             place.rename(leaving)
-            shutil.rmtree(leaving)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("the snapshot of height %d cannot be removed: %s", height, error)
+        shutil.rmtree(leaving, ignore_errors=True)
 
     def clear_unfinished(self) -> None:
         """Remove what a crash left."""

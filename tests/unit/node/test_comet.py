@@ -22,6 +22,7 @@ from onecode.node.engine_rpc import EngineRpc, EngineStatus
 from onecode.node.solo import Included
 from onecode.node.store import StoreConfig, open_writer
 from onecode.query.messages import BlockResult
+from onecode.registry.results import Result
 from onecode.wire import sha256
 from unit.registry.world import START_MS, World, signing_key
 
@@ -76,6 +77,7 @@ class Engine:
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = open_writer(directory / "store", StoreConfig(map_bytes=16 << 20))
         self.ended, self.submitted = threading.Event(), threading.Semaphore(0)
+        self.code: int | None = None  # of CheckTx; None: the engine has the bytes already
         monkeypatch.setattr(comet_module, "serve_application", self._serve)
         monkeypatch.setattr(EngineRpc, "submit", self._submit)
         binary = directory / "sleeper"
@@ -89,8 +91,9 @@ class Engine:
         on_listening(self, self.store)
         self.ended.wait(30)
 
-    def _submit(self, *_: Any) -> None:
+    def _submit(self, *_: Any) -> int | None:
         self.submitted.release()
+        return self.code
 
     def stop(self) -> None:
         self.ended.set()
@@ -138,6 +141,27 @@ def test_what_the_store_holds_is_known_when_it_is_sent_again(engine: Engine) -> 
     put_state(engine.store, decided_block(6, b"a"))
     engine.store.commit()
     assert engine.send(b"a", proven=True).result(10).height == 6
+
+
+def test_what_was_decided_is_known_to_a_node_whose_engine_has_forgotten_it(engine: Engine) -> None:
+    put_state(engine.store, decided_block(6, b"a"))
+    engine.store.commit()
+    engine.decide(decided_block(7, b"b"))
+    engine.code = Result.NONCE  # CheckTx of an engine that was started again: the nonce is used, by these very bytes
+    durable, opened = engine.send(b"a", proven=True).result(10), engine.send(b"b", proven=False).result(10)
+    assert [(one.height, one.result.code) for one in (durable, opened)] == [(6, Result.OK), (7, Result.OK)]
+    refused = engine.send(b"c", proven=True).result(10)
+    assert (refused.height, refused.result.code) == (None, Result.NONCE)
+
+
+def test_what_a_proposer_puts_into_a_second_block_is_what_the_first_made_of_it(engine: Engine) -> None:
+    put_state(engine.store, decided_block(6, b"a"))
+    engine.store.commit()
+    engine.code = Result.OK  # it waits still when the second block comes
+    waits = engine.send(b"a", proven=True)
+    again = BlockResult(code=Result.NONCE, item_codes=(), events=b"")
+    engine.decide(StoredBlock(height=7, time_ms=START_MS, transactions=(b"a",), results=(again,), app_hash=bytes(32)))
+    assert (waits.result(10).height, waits.result(10).result.code) == (6, Result.OK)
 
 
 def test_a_store_that_cannot_be_opened(short: Path) -> None:

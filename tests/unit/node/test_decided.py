@@ -59,6 +59,9 @@ def test_what_a_power_cut_left_counts_as_none(tmp_path: Path, left: int) -> None
     assert Decided(path).load() is None
     path.write_bytes(bytes(100))
     assert Decided(path).load() is None
+    save(path, block(8, BlockResult(code=0, item_codes=(), events=bytes(10_000))))
+    path.write_bytes(path.read_bytes()[:8_000] + b"x" + path.read_bytes()[8_001:])
+    assert Decided(path).load() is None
     save(path, block(8))
     assert Decided(path).load() is not None
 

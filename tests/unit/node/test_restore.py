@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from onecode.errors import Misconfigured
 from onecode.node import abci_messages as messages
+from onecode.node import snapshot_maker
 from onecode.node.abci_messages import Method, SnapshotOffer, parse_offer_snapshot, read_fields
 from onecode.node.blocks import load_block, load_first, load_proven, load_state
 from onecode.node.restore import RESTORE_KEY, Offer, Verdict, restoring
@@ -387,3 +389,100 @@ def test_a_shelf_shows_nothing_half_and_drops_what_is_damaged(source: Source) ->
     first.write_bytes(b"damaged")
     assert shelf.load_chunk(height, 0) is None
     assert shelf.heights() == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"damaged", b"\xa0"])
+def test_damaged_metadata_does_not_end_the_node(source: Source, damage: bytes) -> None:
+    """Any peer may ask for the list and for chunks: an error there would end the writer, again and again."""
+    place = source.path.parent / "snapshots" / str(source.info.height)
+    (place / "metadata").write_bytes(damage)
+    assert source.shelf.load_chunk(source.info.height, 0) is None
+    assert source.shelf.heights() == []
+    place.mkdir()
+    (place / "metadata").write_bytes(damage)
+    assert source.shelf.offered(1 << 60) == []
+    assert source.shelf.heights() == []
+    place.write_bytes(b"no directory")
+    assert source.shelf.offered(1 << 60) == []
+    assert source.shelf.load_chunk(source.info.height, 0) is None
+
+
+def test_what_a_failed_snapshot_has_written_is_removed_at_once(source: Source, tmp_path: Path) -> None:
+    source.store.rollback()
+    source.store.delete(Table.ENVELOPES, next(iter(source.rows(Table.ENVELOPES))))
+    source.store.commit()
+    options = SnapshotOptions(tmp_path / "made", 1_000, 1, CHUNK_BYTES)
+    maker = SnapshotMaker(options, tmp_path / "source", StoreConfig(map_bytes=64 << 20))
+    maker.start()
+    try:
+        maker.committed(source.state.height, 5_900, 6_100)
+        maker.wait(30)
+        assert list((tmp_path / "made").iterdir()) == []
+    finally:
+        maker.close()
+
+
+def test_what_is_higher_than_the_store_does_not_crowd_out_what_is_made(source: Source) -> None:
+    height, shelf = source.info.height, source.shelf
+    for stale in (height + 5, height + 6):
+        shelf.begin(stale)
+        shelf.finish(stale, source.info.metadata, 4)
+    with source.store.snapshot() as view:
+        make_snapshot(view, shelf, height, 2, CHUNK_BYTES)
+    assert shelf.heights() == [height]
+
+
+def test_the_mark_goes_although_the_first_block_was_rolled_back(source: Source, joiner: Joiner) -> None:
+    """The first block came while its header was out of reach: it is dropped and executed again once that is there."""
+    joiner.join(source)
+    joiner.up = False
+    joiner.finalize(source.state.height + 1)
+    joiner.up = True
+    joiner.application.idle()
+    app_hash = source.block(source.app_hash)
+    for height in (source.state.height + 2, source.state.height + 3):
+        assert joiner.finalize(height) == app_hash
+        app_hash = source.block(app_hash)
+    assert RESTORE_KEY not in joiner.rows(Table.META)
+
+
+def test_who_cuts_an_honest_offer_elsewhere_gets_nobody_rejected(source: Source, joiner: Joiner) -> None:
+    """The engine tells snapshots apart by the digits of their count, hash and metadata, joined: whoever is first with
+    the same bytes cut elsewhere speaks for all who offer the honest one."""
+    info, app_hash = source.info, source.state.app_hash
+    assert 10 <= info.chunks < 100
+    count = str(info.chunks)
+    fewer = dataclasses.replace(info, chunks=int(count[0]), hash=count[1:].encode() + info.hash)
+    assert joiner.offer(fewer, app_hash) == Offer.REJECT
+    fewer = dataclasses.replace(fewer, hash=fewer.hash[:32], metadata=fewer.hash[32:] + info.metadata)
+    assert joiner.offer(fewer, app_hash) == Offer.REJECT
+    with joiner.store.snapshot() as view:
+        assert not restoring(view)
+    for at in (1, 31, 33, 100):
+        both = info.hash + info.metadata
+        moved = dataclasses.replace(info, hash=both[:at], metadata=both[at:])
+        assert joiner.offer(moved, app_hash) == Offer.ACCEPT
+    for index in range(info.chunks):
+        assert joiner.apply(index, source.chunk(index)) == (Verdict.ACCEPT, [], [])
+
+
+def test_a_maker_that_hangs_is_ended(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it looks, the store uses no page of that state again, and grows."""
+    options = SnapshotOptions(tmp_path / "made", 1_000, 1, CHUNK_BYTES)
+    maker = SnapshotMaker(options, tmp_path / "source", StoreConfig(map_bytes=64 << 20))
+    maker.start()
+    try:
+        hanging = maker._process
+        assert hanging is not None
+        hanging.send_signal(signal.SIGSTOP)
+        maker.committed(source.state.height, 5_900, 6_100)
+        monkeypatch.setattr(snapshot_maker, "MAKE_S", 0.0)
+        maker.settle()
+        assert hanging.returncode is not None
+        monkeypatch.undo()
+        maker.committed(source.state.height, 6_900, 7_100)
+        maker.settle()
+        maker.wait(30)
+        assert maker.shelf.heights() == [source.state.height]
+    finally:
+        maker.close()

@@ -182,6 +182,25 @@ def test_what_stands_on_a_platform_that_changed_is_executed_again() -> None:
     assert world.application.check(waiting, world.time_ms, recheck=True) == Result.PLATFORM_INACTIVE
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_stood_on_another_that_has_left_the_pool_stops_nobody(linked: bool) -> None:
+    """The second one's entry names the list of a first one that has expired: no list of the pool, nor of the store."""
+    world = World()
+    merchant, other, (platform, partner, third) = world.merchants[0], world.merchants[1], world.platforms
+    if linked:
+        world.link(merchant, third)
+    expiring = world.publish(platform, world.first(merchant, platform), valid_until_ms=world.time_ms + 1_500)
+    consent = world.consent(merchant, partner, service="food")
+    waiting = world.publish(partner, world.first(merchant, partner, service="food", consent=consent))
+    assert [world.application.check(raw, world.time_ms) for raw in (expiring, waiting)] == [Result.OK, Result.OK]
+    world.block(world.publish(third, world.first(other, third)), seconds=2)
+    codes = [world.application.check(raw, world.time_ms, recheck=True) for raw in (expiring, waiting)]
+    assert codes == [Result.EXPIRED, Result.OK]
+    world.application._base._links.clear()  # as after a start, or where many are in use
+    again = world.publish(third, world.publication(merchant, 2) if linked else world.first(merchant, third))
+    assert world.application.check(again, world.time_ms) == Result.OK
+
+
 def test_what_the_proposer_found_worthless_does_not_stay_before_the_others() -> None:
     """No block touches what it stands on, but its consent has ended. An engine shows the proposer only the first of its
     pool: a platform with enough of these would keep everybody else out until they expire."""
