@@ -142,13 +142,19 @@ class Member:
         return self.socket.exists()
 
     def kill(self, who: str) -> None:
-        """kill -9 of `application`, `engine` or `both`. The other of the two must end by itself."""
+        """kill -9 of `application`, `engine` or `both`. The application ends with its engine. The engine should end
+        with its application, but now and then hangs; in a node the kernel ends it with the writer, as is done here."""
         for process, named in ((self.application, "application"), (self.engine, "engine")):
             if process is not None and who in (named, "both"):
                 process.kill()
-        for process in (self.application, self.engine):
-            if process is not None:
-                process.wait(60)
+        if self.engine is not None:
+            try:
+                self.engine.wait(5)
+            except subprocess.TimeoutExpired:
+                self.engine.kill()
+                self.engine.wait()
+        if self.application is not None:
+            self.application.wait(60)
 
     def rpc(self, method: str, **parameters: Any) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.rpc_port, timeout=5)
