@@ -7,6 +7,7 @@ import random
 import secrets
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def open_payer(directory: Path) -> SyncWallet:
     return open_wallet(directory, change)
 
 
-class Worker(threading.Thread):
+class Worker(threading.Thread, ABC):
     """A thread that works until told to stop, and then ends what it has begun."""
 
     def __init__(self, name: str) -> None:
@@ -104,8 +105,9 @@ class Worker(threading.Thread):
             self.faults.append(f"{self.name}: {error!r}")
         self.end()
 
+    @abstractmethod
     def work(self) -> None:
-        raise NotImplementedError
+        """One turn."""
 
     def end(self) -> None:
         """What is left to do in this thread when it ends."""

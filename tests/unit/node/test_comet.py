@@ -40,6 +40,14 @@ def made(directory: Path, binary: str, peers: tuple[str, ...] = (), sync: StateS
     return Comet(config, World().genesis, signing_key("validator"), signing_key("node"), lambda: START_MS)
 
 
+def sleeper(short: Path) -> Path:
+    """In the engine's place: a process that does nothing."""
+    binary = short / "sleeper"
+    binary.write_text("#!/bin/sh\nexec sleep 60\n", "ascii")
+    binary.chmod(0o700)
+    return binary
+
+
 def test_a_binary_that_is_not_there(short: Path) -> None:
     with pytest.raises(Misconfigured) as raised:
         made(short, "/absent").start()
@@ -59,10 +67,7 @@ def test_an_engine_that_ends_before_it_connects(short: Path) -> None:
 
 
 def test_a_transaction_that_no_engine_takes(short: Path) -> None:
-    binary = short / "sleeper"
-    binary.write_text("#!/bin/sh\nexec sleep 60\n", "ascii")
-    binary.chmod(0o700)
-    comet = made(short, str(binary))
+    comet = made(short, str(sleeper(short)))
     comet.start()
     with pytest.raises(Unreachable) as raised:
         comet.enqueue(b"a").result(10)
@@ -80,10 +85,7 @@ class Engine:
         self.code: int | None = None  # of CheckTx; None: the engine has the bytes already
         monkeypatch.setattr(comet_module, "serve_application", self._serve)
         monkeypatch.setattr(EngineRpc, "submit", self._submit)
-        binary = directory / "sleeper"
-        binary.write_text("#!/bin/sh\nexec sleep 60\n", "ascii")
-        binary.chmod(0o700)
-        self.comet = made(directory, str(binary))
+        self.comet = made(directory, str(sleeper(directory)))
         self.comet.start()
 
     def _serve(self, *, on_decided: Any, on_durable: Any, on_listening: Any, **_: Any) -> None:
@@ -170,6 +172,22 @@ def test_a_store_that_cannot_be_opened(short: Path) -> None:
         made(short, "/bin/false").start()
 
 
+def _with_engine_that_says(short: Path, monkeypatch: pytest.MonkeyPatch, rpc: type[EngineRpc], ends: bool) -> None:
+    """A node whose engine stands as `rpc` says: whether it is ended, so that it is started again."""
+    monkeypatch.setattr(comet_module, "EngineRpc", rpc)
+    monkeypatch.setattr(comet_module, "ASK_S", 0.05)
+    comet = made(short, str(sleeper(short)), peers=("aa@127.0.0.1:1",))
+    comet.start()
+    with ThreadPoolExecutor(1) as waiting:
+        ended = waiting.submit(comet.wait)
+        if ends:
+            assert isinstance(ended.exception(20), Unreachable)
+        else:
+            with pytest.raises(TimeoutError):
+                ended.exception(2)
+        comet.stop()
+
+
 @pytest.mark.parametrize(("answers", "ends"), [(True, True), (False, False)])
 def test_an_engine_alone_is_started_again_but_not_one_that_replays(
     short: Path, monkeypatch: pytest.MonkeyPatch, answers: bool, ends: bool
@@ -183,22 +201,8 @@ def test_an_engine_alone_is_started_again_but_not_one_that_replays(
         def furthest_peer(self) -> int:
             return 0
 
-    monkeypatch.setattr(comet_module, "EngineRpc", Rpc)
     monkeypatch.setattr(comet_module, "ALONE_S", 0.3)
-    monkeypatch.setattr(comet_module, "ASK_S", 0.05)
-    binary = short / "sleeper"
-    binary.write_text("#!/bin/sh\nexec sleep 60\n", "ascii")
-    binary.chmod(0o700)
-    comet = made(short, str(binary), peers=("aa@127.0.0.1:1",))
-    comet.start()
-    with ThreadPoolExecutor(1) as waiting:
-        ended = waiting.submit(comet.wait)
-        if ends:
-            assert isinstance(ended.exception(20), Unreachable)
-        else:
-            with pytest.raises(TimeoutError):
-                ended.exception(2)
-        comet.stop()
+    _with_engine_that_says(short, monkeypatch, Rpc, ends)
 
 
 @pytest.mark.parametrize(("moves", "ends"), [(False, True), (True, False)])
@@ -215,32 +219,15 @@ def test_an_engine_that_stands_still_behind_its_peers_is_started_again(
         def furthest_peer(self) -> int:
             return 1_000
 
-    monkeypatch.setattr(comet_module, "EngineRpc", Rpc)
     monkeypatch.setattr(comet_module, "STUCK_S", 0.3)
-    monkeypatch.setattr(comet_module, "ASK_S", 0.05)
-    binary = short / "sleeper"
-    binary.write_text("#!/bin/sh\nexec sleep 60\n", "ascii")
-    binary.chmod(0o700)
-    comet = made(short, str(binary), peers=("aa@127.0.0.1:1",))
-    comet.start()
-    with ThreadPoolExecutor(1) as waiting:
-        ended = waiting.submit(comet.wait)
-        if ends:
-            assert isinstance(ended.exception(20), Unreachable)
-        else:
-            with pytest.raises(TimeoutError):
-                ended.exception(2)
-        comet.stop()
+    _with_engine_that_says(short, monkeypatch, Rpc, ends)
 
 
 def test_an_engine_that_gave_up_state_sync_is_started_again(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comet_module, "WATCH_S", 0.05)
     monkeypatch.setattr(comet_module, "STALLED_S", 0.3)
-    binary = short / "sleeper"
-    binary.write_text("#!/bin/sh\nexec sleep 60\n", "ascii")
-    binary.chmod(0o700)
     sync = StateSync(("http://a", "http://b"), 1, bytes(32))
-    comet = made(short, str(binary), sync=sync)
+    comet = made(short, str(sleeper(short)), sync=sync)
     comet.start()
     with pytest.raises(Unreachable) as refused:
         comet.enqueue(b"a")  # there is no state yet by which to judge it
