@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onecode.proof.checkpoint import merkle_path
 from onecode.proof.header import merkle_root
-from onecode.proof.transaction import aunts_root, merkle_aunts
+from onecode.proof.transaction import aunts_root, merkle_aunts, merkle_path
 
 LEAVES = st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=70)
 

@@ -13,9 +13,8 @@ from onecode.network.organisation import OBSERVER, Organisation, OrganisationPla
 from onecode.network.plan import COMETBFT
 from onecode.network.wallets import PROFILE_FILE, WalletProfile, save_profile
 from onecode.platform.files import save_private
-from onecode.platform.genesis import ANCHOR_CERTIFICATE_FILE, EPOCH_KEY_FILE
+from onecode.platform.genesis import key_service_key_options, server_key_options
 from onecode.platform.keyring import load_key
-from onecode.proof.leaves import Role
 from onecode.proof.light import Trust
 
 _ONE_MACHINE = {
@@ -122,8 +121,7 @@ def write_platform(
         "port": port,
         "operator_token": organisation.operator_token,
         "trust_file": str(places.trust),
-        "anchor_certificate_file": str(places.keys / ANCHOR_CERTIFICATE_FILE),
-        "epoch_key_file": str(places.keys / EPOCH_KEY_FILE),
+        **server_key_options(places.keys),
         "other_node_urls": other_nodes(organisation, ceremony),
         "countersigners": [
             one.platform.hex() for one in ceremony.organisations if one.platform != organisation.platform
@@ -131,16 +129,13 @@ def write_platform(
         "trust_output_file": str(places.trust),
         "partner_private_addresses": organisation.one_machine,
     }
-    for role in (Role.TRANSACTION, Role.RECORD, Role.DEVICE, Role.RECEIPT, Role.ANCHOR):
-        server[f"{role.name.lower()}_key_file"] = str(places.role_key(role))
     vendors = {one.node.body.simulated_vendor for one in ceremony.organisations} - {None}
     vendors.add(load_key(places.vendor_key).public)
     service: dict[str, Any] = common | {
         "platform": organisation.platform.hex(),
         "trust_file": str(places.trust),
         "pinned_root": organisation.root,
-        "key_file": str(places.role_key(Role.KEY_SERVICE)),
-        "epochs_file": str(places.keys / EPOCH_KEY_FILE),
+        **key_service_key_options(places.keys),
         "measurements": sorted({code_measurement().hex(), *organisation.builds}),
         "vendors": sorted({one.hex() for one in vendors if one is not None} | set(organisation.vendors)),
         "allow_simulated": True,

@@ -33,10 +33,11 @@ from onecode.node.store import open_writer
 from onecode.platform.files import save_private
 from onecode.platform.genesis import (
     ANCHOR_CERTIFICATE_FILE,
-    EPOCH_KEY_FILE,
     TRUST_FILE,
     create_platform_keys,
     key_file,
+    key_service_key_options,
+    server_key_options,
 )
 from onecode.platform.keyring import load_key, save_key
 from onecode.platform.trust import build_trust_file
@@ -263,8 +264,7 @@ def write_platform_configs(places: Places, plan: NetworkPlan, platform: Platform
         "port": platform.port,
         "operator_token": platform.operator_token,
         "trust_file": str(directory / TRUST_FILE),
-        "anchor_certificate_file": str(keys / ANCHOR_CERTIFICATE_FILE),
-        "epoch_key_file": str(keys / EPOCH_KEY_FILE),
+        **server_key_options(keys),
         "allow_solo": plan.allow_solo,
         "header_age_ms_max": plan.header_age_ms_max,
         "sandbox": True,
@@ -272,16 +272,13 @@ def write_platform_configs(places: Places, plan: NetworkPlan, platform: Platform
         "partner_private_addresses": True,
         "partners": [identity_of(one).hex() for one in plan.platforms if one.slug != platform.slug],
     }
-    for role in (Role.TRANSACTION, Role.RECORD, Role.DEVICE, Role.RECEIPT, Role.ANCHOR):
-        server[f"{role.name.lower()}_key_file"] = str(keys / key_file(role))
     service = {
         "chain_id": plan.chain_id,
         "platform": identity_of(platform).hex(),
         "node_url": nodes[0].url,
         "trust_file": str(directory / TRUST_FILE),
         "pinned_root": platform.root,
-        "key_file": str(keys / key_file(Role.KEY_SERVICE)),
-        "epochs_file": str(keys / EPOCH_KEY_FILE),
+        **key_service_key_options(keys),
         "measurements": [code_measurement().hex()],
         "vendors": [load_key(places.vendor_key).public.hex()],
         "allow_simulated": True,

@@ -27,12 +27,12 @@ from onecode.proof.checkpoint import (
     CheckpointPlace,
     Countersignature,
     checkpoint_hash,
-    merkle_path,
     parse_body,
     sign_checkpoint,
 )
 from onecode.proof.header import header_hash, merkle_root
 from onecode.proof.light import verify_commit
+from onecode.proof.transaction import merkle_path
 from onecode.proof.trust import verify_anchor
 from onecode.query.messages import HeaderView
 from onecode.schema import parse

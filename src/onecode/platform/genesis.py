@@ -28,6 +28,21 @@ def key_file(role: Role) -> str:
     return f"{role.name.lower().replace('_', '-')}.key"
 
 
+def server_key_options(keys: Path) -> dict[str, str]:
+    """The options of a platform's server that name its keys in the directory `keys`."""
+    roles = (Role.TRANSACTION, Role.RECORD, Role.DEVICE, Role.RECEIPT, Role.ANCHOR)
+    return {
+        "anchor_certificate_file": str(keys / ANCHOR_CERTIFICATE_FILE),
+        "epoch_key_file": str(keys / EPOCH_KEY_FILE),
+        **{f"{role.name.lower()}_key_file": str(keys / key_file(role)) for role in roles},
+    }
+
+
+def key_service_key_options(keys: Path) -> dict[str, str]:
+    """The options of a platform's key service that name its keys in the directory `keys`."""
+    return {"key_file": str(keys / key_file(Role.KEY_SERVICE)), "epochs_file": str(keys / EPOCH_KEY_FILE)}
+
+
 def create_platform_keys(
     directory: Path,
     *,

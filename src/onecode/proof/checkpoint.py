@@ -134,16 +134,6 @@ def parse_body(data: bytes) -> CheckpointBody:
 # --- making
 
 
-def merkle_path(items: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """The hashes beside the way from the item at `index` up to `merkle_root(items)`, from the leaf up."""
-    if len(items) < 2:
-        return ()
-    split = 1 << (len(items) - 1).bit_length() - 1
-    if index < split:
-        return (*merkle_path(items[:split], index), merkle_root(items[split:]))
-    return (*merkle_path(items[split:], index - split), merkle_root(items[:split]))
-
-
 def sign_checkpoint(
     body: CheckpointBody,
     header: SignedHeader,

@@ -69,6 +69,17 @@ def merkle_aunts(items: Sequence[bytes]) -> list[tuple[bytes, ...]]:
     return [(*path, right_root) for path in merkle_aunts(left)] + [(*path, left_root) for path in merkle_aunts(right)]
 
 
+def merkle_path(items: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """The hashes beside the way from the item at `index` up to `merkle_root(items)`: one of `merkle_aunts`, of which
+    a long list would take much memory."""
+    if len(items) < 2:
+        return ()
+    split = 1 << (len(items) - 1).bit_length() - 1
+    if index < split:
+        return (*merkle_path(items[:split], index), merkle_root(items[split:]))
+    return (*merkle_path(items[split:], index - split), merkle_root(items[:split]))
+
+
 def aunts_root(leaf: bytes, index: int, total: int, aunts: Sequence[bytes]) -> bytes | None:
     """The root of a tree of `total` items with `leaf` at `index`; None for another number of aunts than that has."""
     if total == 1:

@@ -25,7 +25,6 @@ from onecode.proof.checkpoint import (
     Countersignature,
     checkpoint_hash,
     countersign,
-    merkle_path,
     parse_body,
     parse_checkpoint,
     sign_checkpoint,
@@ -34,6 +33,7 @@ from onecode.proof.checkpoint import (
 )
 from onecode.proof.header import header_hash, merkle_root
 from onecode.proof.leaves import KeyState, Role
+from onecode.proof.transaction import merkle_path
 from onecode.proof.trust import certify_anchor
 from onecode.query.evidence import EvidenceFile, NamedCheckpoint, parse_evidence, verify_evidence
 from onecode.query.messages import HeaderView, MemberView

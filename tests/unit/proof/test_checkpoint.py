@@ -16,7 +16,6 @@ from onecode.proof.checkpoint import (
     Countersignature,
     checkpoint_hash,
     countersign,
-    merkle_path,
     parse_body,
     parse_checkpoint,
     require_follows,
@@ -28,6 +27,7 @@ from onecode.proof.checkpoint import (
     verify_receipt_in_checkpoint,
 )
 from onecode.proof.header import BlockId, Header, header_hash, merkle_root
+from onecode.proof.transaction import merkle_path
 from onecode.proof.trust import ANCHOR_MS_MAX, certify_anchor
 from onecode.wire import SigningKey, sha256
 from vectors.proof_chain import CHAIN_ID, make_header, signed_by, validator_set
