@@ -23,7 +23,7 @@ from onecode.wire import SigningKey, sha256
 BLOCK_BYTES_MAX = 4 << 20
 TRANSACTION_BYTES_MAX = 512 << 10
 POOL_BYTES_MAX = 64 << 20  # the application keeps what waits decoded, so the engine's own 1 GiB is too much
-PEER_BYTES_A_SECOND = 64 << 20  # the engine's own 5 MB hold up a full block for most of a second
+PEER_BYTES_A_SECOND = 64 << 20  # with the engine's own 5 MB a full block takes 0.8 s to each
 EVIDENCE_AGE_S = 14 * 86_400  # the trusting period: as long as a validator is held to its votes
 EVIDENCE_AGE_BLOCKS = 100_000
 CHUNKS = "chunks"  # in the engine's directory: those of a snapshot that were fetched
