@@ -7,6 +7,7 @@ import json
 import stat
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from onecode.registry.genesis import parse_genesis
 from onecode.wire import sha256
 
 NAMES = ("Alder", "Birch")
+FOUNDED = datetime.now(UTC).replace(microsecond=0)  # keys that the commands make end relative to now
+LATER = FOUNDED + timedelta(days=1)
 
 
 def run(*words: object) -> Result:
@@ -36,6 +39,10 @@ def refused(*words: object) -> tuple[int, str]:
     result = run(*words, "--json")
     problem = json.loads(result.stderr)
     return result.exit_code, problem["code"]
+
+
+def moment(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def addresses(number: int) -> list[str]:
@@ -68,7 +75,7 @@ def collected(directories: Sequence[Path], *more: object) -> tuple[Path, str]:
     """The ceremony's file and its genesis hash."""
     file = directories[0].parent / "network.ceremony"
     requests = [directory.with_suffix(".join") for directory in directories]
-    said = plain("collect", *requests, "--out", file, "--time", "2026-11-23T12:00:00Z", *more)
+    said = plain("collect", *requests, "--out", file, "--time", moment(FOUNDED), *more)
     return file, str(said["genesis_hash"])
 
 
@@ -178,7 +185,7 @@ def test_an_installed_genesis_is_not_replaced(two: list[Path]) -> None:
     plain("install", ceremony, *signed(two, ceremony, said), "--data", two[0])
     plain("install", ceremony, *signed(two, ceremony, said), "--data", two[0])
     requests = [directory.with_suffix(".join") for directory in two]
-    later = plain("collect", *requests, "--out", ceremony, "--time", "2026-11-24T12:00:00Z")["genesis_hash"]
+    later = plain("collect", *requests, "--out", ceremony, "--time", moment(LATER))["genesis_hash"]
     words = ("install", ceremony, *signed(two, ceremony, later), "--data", two[0])
     assert refused(*words) == (4, "ceremony.installed")
 
