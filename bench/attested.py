@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.processes import write_private
-from bench.world import EPOCH, PLATFORMS, VENDOR, Platform, key, now_ms
+from bench.world import EPOCH, PLATFORMS, VENDOR, Platform, key
 from onecode.attest.policy import OperatorPins
 from onecode.attest.release import ReleaseRequest
 from onecode.attest.software import SoftwareVerifier
 from onecode.enclave.frames import EnclaveStatus, EvidenceReply, EvidenceRequest, FrameKind, Refusal, pack, unpack
+from onecode.host.clock import now_ms
 from onecode.keys.service import KeyService, Limits
 from onecode.proof.governance import DAY_MS, HOUR_MS, EnclavePolicy
 from onecode.proof.header import SignedHeader, ValidatorSet

@@ -28,7 +28,8 @@ from typing import Any
 from bench.figures import Figure, machine, save, show
 from bench.nodes import free_port
 from bench.state import merchant_rows
-from bench.world import PLATFORMS, genesis, key, now_ms
+from bench.world import PLATFORMS, genesis, key
+from onecode.host.clock import now_ms
 from onecode.node.blocks import load_first, load_proven, load_state
 from onecode.node.engine_home import EngineSettings, StateSync, node_id, write_home
 from onecode.node.engine_process import serve_application

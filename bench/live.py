@@ -21,7 +21,8 @@ from bench.queries import Run, check_answer, write_queries
 from bench.sending import VALID_MS, Client, Pace, send_all
 from bench.servers import PATH
 from bench.validators import Validator
-from bench.world import PLATFORMS, Platform, now_ms, platforms_of
+from bench.world import PLATFORMS, Platform, platforms_of
+from onecode.host.clock import now_ms
 from onecode.proof.governance import DAY_MS
 from onecode.proof.light import Trust, trusted_state, verify_header
 from onecode.proof.map import Section

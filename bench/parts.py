@@ -19,11 +19,12 @@ from bench.load import request_bytes
 from bench.queries import pending, run_of, verify_answer
 from bench.state import State
 from bench.timing import ROUNDS, http_exchange, per_call_us
-from bench.world import CHAIN_ID, PLATFORMS, VENDOR, key, now_ms
+from bench.world import CHAIN_ID, PLATFORMS, VENDOR, key
 from onecode.attest.software import SoftwareAttester
 from onecode.enclave.core import Enclave, EnclaveSettings
 from onecode.enclave.frames import EnclaveQuery, FrameKind, HeaderUpdate, pack, unpack
 from onecode.enclave.serving import control_handler
+from onecode.host.clock import now_ms
 from onecode.node.link import frame_bytes
 from onecode.node.store import open_reader
 from onecode.node.view import Found, answer_bytes, enclave_query_bytes, find, header_update_bytes

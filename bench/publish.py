@@ -13,7 +13,8 @@ from pathlib import Path
 
 from bench.batches import Publisher
 from bench.figures import Figure, show
-from bench.world import CHAIN_ID, PLATFORMS, VALIDATOR, genesis, key, now_ms
+from bench.world import CHAIN_ID, PLATFORMS, VALIDATOR, genesis, key
+from onecode.host.clock import now_ms
 from onecode.node.solo import Solo, SoloConfig
 from onecode.node.store import open_writer
 from onecode.proof.leaves import Role

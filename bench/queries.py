@@ -12,7 +12,8 @@ from functools import cache
 from multiprocessing.pool import Pool
 from pathlib import Path
 
-from bench.world import CHAIN_ID, PLATFORMS, identity, now_ms, platforms_of
+from bench.world import CHAIN_ID, PLATFORMS, identity, platforms_of
+from onecode.host.clock import now_ms
 from onecode.node.view import Head
 from onecode.proof.governance import HOUR_MS
 from onecode.proof.leaves import PlatformLeaf, Role

@@ -19,7 +19,8 @@ from types import TracebackType
 from bench.batches import Publisher
 from bench.load import process_s
 from bench.validators import ROLES, Validator
-from bench.world import PLATFORMS, now_ms
+from bench.world import PLATFORMS
+from onecode.host.clock import now_ms
 from onecode.proof.leaves import Role
 from onecode.registry.transactions import Publication
 

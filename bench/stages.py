@@ -15,7 +15,8 @@ from pathlib import Path
 from bench.figures import Figure, show
 from bench.sending import Batch, Client, clients
 from bench.validators import CHAIN_ID
-from bench.world import genesis, now_ms
+from bench.world import genesis
+from onecode.host.clock import now_ms
 from onecode.node.store import StoreConfig, open_writer
 from onecode.registry.application import Application
 

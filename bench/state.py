@@ -14,7 +14,8 @@ from multiprocessing.pool import Pool
 from pathlib import Path
 
 from bench.attested import Ground
-from bench.world import CHAIN_ID, VALIDATOR, Rows, genesis, identity, key, now_ms
+from bench.world import CHAIN_ID, VALIDATOR, Rows, genesis, identity, key
+from onecode.host.clock import now_ms
 from onecode.node.blocks import StoredHeader, load_header
 from onecode.node.solo_chain import SoloChain
 from onecode.node.store import WriterStore, open_writer

@@ -20,7 +20,8 @@ from bench.attested import EnclaveSocket, Ground, grant_keys, write_enclave
 from bench.load import children
 from bench.nodes import free_port
 from bench.processes import Child, write_private
-from bench.world import PLATFORMS, genesis, key, now_ms
+from bench.world import PLATFORMS, genesis, key
+from onecode.host.clock import now_ms
 from onecode.node.engine_home import node_id
 from onecode.proof.governance import ValidatorLeaf
 from onecode.proof.header import SignedHeader, ValidatorSet

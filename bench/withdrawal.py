@@ -25,11 +25,11 @@ import httpx
 from bench.figures import Figure, figure, machine, save, show
 from onecode.code.label import StaticLabel, build_static
 from onecode.errors import Declined, OnecodeError, Unreachable
+from onecode.host.clock import now_ms
 from onecode.network.agreement import build_agreement, hand_over
 from onecode.network.client import NodeClient
 from onecode.network.local import LocalNetwork, validators_plan
 from onecode.network.merchant import CONSENT_MS, Merchant, build_unlink, create_merchant
-from onecode.network.setup import clock_ms
 from onecode.network.wallets import enroll_wallet, open_wallet
 from onecode.query.messages import HeaderView
 from onecode.query.requests import DEVICE_HEADER, device_header
@@ -95,9 +95,9 @@ class Round:
         return now_s
 
     def _publish(self) -> None:
-        handed = hand_over(self._merchant, self._network.identity(OWN), SERVICE_PAY, clock_ms(), CONSENT_MS)
+        handed = hand_over(self._merchant, self._network.identity(OWN), SERVICE_PAY, now_ms(), CONSENT_MS)
         operator = self._network.operator(OWN)
-        operator.sign(build_agreement(RECORD, handed, clock_ms()))
+        operator.sign(build_agreement(RECORD, handed, now_ms()))
         if operator.publish(self._merchant.id.hex())["state"] != "live":
             raise RuntimeError("a record is not live")
 
@@ -112,7 +112,7 @@ class Round:
                         task.result()
                 time.sleep(0.01)
             time.sleep(random.uniform(*PAUSE_S))  # an idle chain
-            transaction = build_unlink(self._merchant, self._network.identity(OWN), SERVICE_PAY, clock_ms())
+            transaction = build_unlink(self._merchant, self._network.identity(OWN), SERVICE_PAY, now_ms())
             node = self._network.client(OWN)
             above = [_height(one) for one in nodes]
             self._sent_s = time.perf_counter()
@@ -148,7 +148,7 @@ class Round:
         with httpx.Client(base_url=url, timeout=REFUSED_S, trust_env=False) as client:
             while time.perf_counter() < until:
                 began_s, key = time.perf_counter(), secrets.token_hex(16)
-                signed = device_header(chain_id, credential, device, "POST", path, body, clock_ms(), key)
+                signed = device_header(chain_id, credential, device, "POST", path, body, now_ms(), key)
                 headers = {DEVICE_HEADER: signed, "idempotency-key": key, "content-type": "application/cbor"}
                 answer = client.post(path, content=body, headers=headers)
                 if answer.status_code == REFUSED[0] and answer.json()["code"] == REFUSED[1]:

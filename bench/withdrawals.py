@@ -17,8 +17,9 @@ from bench.queries import Run, make_credential
 from bench.sending import Client, send_one
 from bench.timeline import Timed
 from bench.validators import Validator, wait_for
-from bench.world import PLATFORMS, Platform, now_ms
+from bench.world import PLATFORMS, Platform
 from onecode.errors import Declined
+from onecode.host.clock import now_ms
 from onecode.proof.governance import HOUR_MS
 from onecode.proof.light import Trust, trusted_state
 from onecode.query.follow import Follower

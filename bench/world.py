@@ -6,11 +6,11 @@ because an enclave answers at most 2,000 queries a second for the wallets of one
 
 from __future__ import annotations
 
-import time
 from functools import cache
 
 from onecode.code.identity import merchant_id, platform_id
 from onecode.enclave.measure import code_measurement
+from onecode.host.clock import now_ms
 from onecode.proof.governance import DAY_MS, DEFAULT_PARAMETERS, Admission, Measurement, ValidatorLeaf
 from onecode.proof.leaves import KeyState, Link, LinkList, MerchantEntry, PlatformKey, Role, ServiceEntry, links_hash
 from onecode.record.envelope import NONCE_BYTES, RecordIds, SignedRecord, commitment, seal_envelope
@@ -24,11 +24,6 @@ EPOCH = 1
 LINKS_A_MERCHANT = 2
 VALID_MS = 30 * DAY_MS
 _NO_MERCHANT = bytes(range(20))  # stands in a template where each merchant's id goes
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch, UTC."""
-    return time.time_ns() // 1_000_000
 
 
 @cache

@@ -23,6 +23,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("code", "record", "proof"),
     ("query",),
     ("registry", "attest"),
+    ("host",),
     ("enclave",),
     ("keys", "node", "wallet", "platform"),
     ("network",),
@@ -39,6 +40,11 @@ IMPURE_MODULES = {
     *("uvloop", "httptools", "lmdb", "sqlalchemy", "sqlite3", "time", "secrets", "random", "uuid", "nacl.utils"),
     *("os", "logging", "threading", "multiprocessing", "concurrent", "subprocess", "signal", "tempfile", "shutil"),
     *("pathlib", "importlib", "anyio", "click", "rich"),
+}
+CLOCK_MODULE = "onecode.host.clock"
+CLOCK_CALLS = {
+    *("time.time", "time.time_ns", "time.gmtime", "time.localtime", "time.clock_gettime", "time.clock_gettime_ns"),
+    *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),
 }
 IMPURE_CALLS = {"open", "print", "input", "__import__", "eval", "exec"}
 IMPURE_METHODS = {"now", "utcnow", "today", "urandom", "token_bytes", "randombytes", "generate", "generate_key"}
@@ -113,6 +119,22 @@ def purity_faults(source: str, module: str) -> list[str]:
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         if name in IMPURE_CALLS or name in IMPURE_METHODS or method in IMPURE_METHODS:
             faults.append(f"{module}:{node.lineno} calls {name or method}()")
+    return faults
+
+
+def clock_faults(source: str, module: str) -> list[str]:
+    """Places that read the time of day by themselves: a test that shifts the clock would not shift it there."""
+    if module == CLOCK_MODULE:
+        return []
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            name = ".".join(ast.unparse(node).split(".")[-2:])
+            if name in CLOCK_CALLS:
+                faults.append(f"{module}:{node.lineno} reads {name}: {CLOCK_MODULE} does")
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            names = {alias.name for alias in node.names} & {"time", "time_ns", "gmtime", "localtime", "clock_gettime"}
+            faults += [f"{module}:{node.lineno} imports time.{name}: {CLOCK_MODULE} reads the clock" for name in names]
     return faults
 
 

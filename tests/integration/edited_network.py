@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from integration.node_network import alive, wait_until
+from onecode.host.clock import now_ms
 from onecode.network.agreement import build_agreement, hand_over
 from onecode.network.local import LocalNetwork
 from onecode.network.merchant import CONSENT_MS, Merchant
 from onecode.network.plan import NODE, NetworkPlan
 from onecode.network.processes import Child
-from onecode.network.setup import clock_ms
 from onecode.record.payment import SERVICE_PAY
 
 Edit = Callable[[dict[str, Any]], None]
@@ -64,8 +64,8 @@ class EditedNetwork(LocalNetwork):
 
     def sign_shop(self, shop: Merchant, slug: str, record: dict[str, Any]) -> dict[str, Any]:
         """A platform signs a merchant up, with the merchant's consent; nothing is published yet."""
-        handed = hand_over(shop, self.identity(slug), SERVICE_PAY, clock_ms(), CONSENT_MS)
-        return self.operator(slug).sign(build_agreement(record, handed, clock_ms()))
+        handed = hand_over(shop, self.identity(slug), SERVICE_PAY, now_ms(), CONSENT_MS)
+        return self.operator(slug).sign(build_agreement(record, handed, now_ms()))
 
 
 def descendants(pid: int) -> list[int]:

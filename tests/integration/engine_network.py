@@ -21,6 +21,7 @@ import pytest
 from conftest import ROOT
 from integration.abci_process import STORE
 from onecode.errors import OnecodeError, Unreachable
+from onecode.host.clock import now_ms
 from onecode.node.blocks import load_place, load_proven
 from onecode.node.engine_home import EngineSettings, StateSync, node_id, write_home
 from onecode.node.store import ReaderStore, open_reader
@@ -55,10 +56,6 @@ def require_engine() -> None:
             pytest.fail("NO ENGINE: CI must have Go >= 1.25, so that `make cometbft` can build it")
         pytest.skip("NO ENGINE, SO NO TEST OF THE DISTRIBUTED NETWORK: install Go >= 1.25, then `make cometbft`")
     subprocess.run(["bash", ROOT / "scripts" / "build_cometbft.sh", BINARY.parent], check=True)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def free_port() -> int:

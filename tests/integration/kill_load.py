@@ -19,13 +19,13 @@ import httpx
 from integration.edited_network import EditedNetwork, record_data
 from onecode.code.label import StaticLabel, build_static
 from onecode.errors import Declined, OnecodeError, Unreachable, Untrusted
+from onecode.host.clock import now_ms
 from onecode.network.client import PlatformClient
 from onecode.network.merchant import Merchant, create_merchant
 from onecode.network.wallets import enroll_wallet, open_wallet
 from onecode.query.credential import parse_credential
 from onecode.query.requests import device_header
 from onecode.record.receipt import Receipt
-from onecode.wallet.client import clock_ms
 from onecode.wallet.config import WalletConfig
 from onecode.wallet.pay import VerifiedReceipt, build_order
 from onecode.wallet.resolve import Resolution
@@ -254,7 +254,7 @@ class Account:
         self.client = httpx.Client(base_url=network.plan.platform(slug).url, trust_env=False, timeout=5)
 
     def headers(self, method: str, path: str, body: bytes = b"", key: str | None = None) -> dict[str, str]:
-        proof = device_header(self._chain_id, self._credential, self._device, method, path, body, clock_ms(), key)
+        proof = device_header(self._chain_id, self._credential, self._device, method, path, body, now_ms(), key)
         more = {"content-type": "application/cbor", "idempotency-key": key} if key else {}
         return {"onecode-device": proof} | more
 

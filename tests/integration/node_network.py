@@ -18,6 +18,7 @@ import httpx
 from onecode.attest.epochs import encode_epochs
 from onecode.code.identity import merchant_id, platform_id, recovery_hash
 from onecode.enclave.measure import code_measurement
+from onecode.host.clock import now_ms
 from onecode.proof.governance import DAY_MS, DEFAULT_PARAMETERS, HOUR_MS, Admission, Measurement, ValidatorLeaf
 from onecode.proof.leaves import KeyState, PlatformKey, Role
 from onecode.proof.trust import TrustBody, certify_anchor, sign_trust_file
@@ -56,10 +57,6 @@ from onecode.wire import SigningKey, sha256
 
 CHAIN_ID = "solo-node-test"
 CBOR = {"content-type": "application/cbor"}
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def key(label: str) -> SigningKey:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 
+from onecode.host.clock import now_ms
 from onecode.node.solo import Solo, SoloConfig
 from onecode.node.store import StoreConfig, open_writer
 from onecode.wire import SigningKey
@@ -20,10 +20,6 @@ CHAIN_ID = "solo-kill"
 GENESIS = {b"born": b"1"}
 SEED = b"v" * 32
 STORE = StoreConfig(map_bytes=1 << 30)
-
-
-def clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def serve(solo: Solo, connection: socket.socket) -> None:
@@ -42,7 +38,7 @@ def main() -> None:
         key=SigningKey.from_seed(SEED),
         chain_id=CHAIN_ID,
         genesis=GENESIS,
-        clock_ms=clock_ms,
+        clock_ms=now_ms,
         config=SoloConfig(heartbeat_ms=50),
     )
     solo.start()

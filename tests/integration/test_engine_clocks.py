@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from integration.engine_network import Load, Network, now_ms, publish, require_engine, wait_for
+from integration.engine_network import Load, Network, publish, require_engine, wait_for
 from integration.engine_signer import Signer
 from integration.test_engine_members import asked, height_of, require_same_states, view_of, wait_for_blocks
+from onecode.host.clock import now_ms
 from onecode.node.blocks import load_block, load_state
 from onecode.node.store import ReaderStore
 from onecode.proof.light import Trust, require_fresh, trusted_state, verify_header

@@ -25,7 +25,6 @@ from integration.engine_network import (
     Load,
     Member,
     Network,
-    now_ms,
     platform_nodes,
     publish,
     require_engine,
@@ -34,6 +33,7 @@ from integration.engine_network import (
 from integration.node_network import Process
 from onecode.enclave.frames import EnclaveStatus, FrameKind
 from onecode.errors import Untrusted
+from onecode.host.clock import now_ms
 from onecode.node.blocks import load_block, load_header, load_state
 from onecode.node.enclave_port import EnclavePort, enclave_down
 from onecode.node.link import Link, LinkLimits

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from integration.solo_process import CHAIN_ID, GENESIS, SEED, STORE, clock_ms
+from integration.solo_process import CHAIN_ID, GENESIS, SEED, STORE
+from onecode.host.clock import now_ms
 from onecode.node.blocks import load_block, load_header, load_proven, load_state, stored_result
 from onecode.node.store import open_writer
 from onecode.proof.header import header_hash
@@ -156,7 +157,7 @@ def check_store(directory: Path, acknowledged: list[tuple[bytes, int]]) -> None:
         assert first is not None and first.signed.header.chain_id == CHAIN_ID
         assert first.validators.validators[0].public_key == SigningKey.from_seed(SEED).public
         trust = Trust(trusted_state(first.signed.header, first.validators))
-        require_fresh(verify_header(newest.signed, newest.validators, trust, clock_ms()), clock_ms())
+        require_fresh(verify_header(newest.signed, newest.validators, trust, now_ms()), now_ms())
         key, _, value = acknowledged[-1][0].partition(b"=")
         verify_presence(section_roots(view), Section.ALIASES, key, value, prove(view, Section.ALIASES, key))
     store.close()

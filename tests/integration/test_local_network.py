@@ -17,11 +17,12 @@ from integration.engine_network import BINARY, require_engine
 from onecode.code.image import png_bytes
 from onecode.code.label import StaticLabel, build_static
 from onecode.errors import Declined, Unreachable
+from onecode.host.clock import now_ms
 from onecode.network.agreement import build_agreement, hand_over
 from onecode.network.local import LocalNetwork, validators_plan
 from onecode.network.merchant import CONSENT_MS, Merchant, create_merchant
 from onecode.network.plan import NetworkPlan
-from onecode.network.setup import clock_ms, engine_id
+from onecode.network.setup import engine_id
 from onecode.network.wallets import enroll_wallet, open_wallet
 from onecode.proof.header import header_hash
 from onecode.proof.leaves import PlatformLeaf
@@ -58,8 +59,8 @@ class Shop:
         return png_bytes(build_static(label))
 
     def sign(self, slug: str) -> None:
-        handed = hand_over(self.merchant, self.network.identity(slug), SERVICE_PAY, clock_ms(), CONSENT_MS)
-        self.network.operator(slug).sign(build_agreement(record_data(), handed, clock_ms()))
+        handed = hand_over(self.merchant, self.network.identity(slug), SERVICE_PAY, now_ms(), CONSENT_MS)
+        self.network.operator(slug).sign(build_agreement(record_data(), handed, now_ms()))
 
     def publish(self, slug: str) -> int:
         published = self.network.operator(slug).publish(self.merchant.id.hex())

@@ -19,8 +19,9 @@ import pytest
 
 from integration.eavesdropper import Tap, forms, found_in, memory
 from integration.edited_network import EditedNetwork, descendants, record_data
-from integration.node_network import CBOR, now_ms, wait_until
+from integration.node_network import CBOR, wait_until
 from onecode.attest.epochs import parse_epochs
+from onecode.host.clock import now_ms
 from onecode.network.local import default_plan
 from onecode.network.merchant import Merchant, create_merchant
 from onecode.network.plan import HOST, free_ports

@@ -17,19 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from integration.node_network import (
-    CBOR,
-    CHAIN_ID,
-    Merchant,
-    Network,
-    Platform,
-    Process,
-    alive,
-    key,
-    now_ms,
-    start,
-    wait_until,
-)
+from integration.node_network import CBOR, CHAIN_ID, Merchant, Network, Platform, Process, alive, key, start, wait_until
+from onecode.host.clock import now_ms
 from onecode.proof.governance import ENCLAVE_POLICY_KEY, EnclavePolicy
 from onecode.proof.leaves import MerchantEntry
 from onecode.proof.light import Trust, VerifiedHeader, require_fresh, trusted_state, verify_header

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from integration.node_network import CBOR, Merchant, Network, now_ms, start, wait_until
+from integration.node_network import CBOR, Merchant, Network, start, wait_until
+from onecode.host.clock import now_ms
 from onecode.node.solo_chain import data_hash
 from onecode.proof.light import Trust, trusted_state, verify_header
 from onecode.proof.transaction import VerifiedTransaction, verify_transaction_proof

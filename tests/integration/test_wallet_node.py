@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from integration.node_network import CHAIN_ID, DEVICE, Merchant, Network, now_ms
+from integration.node_network import CHAIN_ID, DEVICE, Merchant, Network
 from onecode.code.image import png_bytes
 from onecode.code.label import StaticLabel, build_static
 from onecode.errors import Declined, Unreachable
+from onecode.host.clock import now_ms
 from onecode.proof.leaves import Role
 from onecode.proof.trust import TrustBody, certify_anchor, sign_trust_file
 from onecode.query.messages import MatchMode

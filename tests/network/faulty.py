@@ -76,10 +76,6 @@ def faulty_plan() -> NetworkPlan:
     )
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = SETTLE_S) -> Any:
     """The first true value of `condition()`."""
     until = time.monotonic() + seconds

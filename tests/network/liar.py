@@ -20,7 +20,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from onecode.errors import Declined, OnecodeError, answer_error
-from onecode.network.setup import clock_ms
+from onecode.host.clock import now_ms
 from onecode.proof.leaves import enclave_key
 from onecode.query.messages import (
     Answer,
@@ -111,7 +111,7 @@ class Bribed:
             credential=self._credential,
             accepted=(self.platform, *accepted),
             mode=MatchMode.WALLET if accepted else MatchMode.NODE,
-            time_ms=clock_ms(),
+            time_ms=now_ms(),
             reply_key=os.urandom(32),
         )
         answer = self.ask(build_query(clear, secret, self._device))

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from network.faulty import NODES, FaultyNetwork, now_ms
+from network.faulty import NODES, FaultyNetwork
 from network.history import Did, History, Payment, Query, Verdict, Write
 from onecode.code.identity import recovery_hash
 from onecode.code.label import StaticLabel, build_static
 from onecode.errors import Declined, Malformed, OnecodeError, Unreachable, Untrusted
+from onecode.host.clock import now_ms
 from onecode.network.agreement import build_agreement, hand_over
 from onecode.network.client import NodeClient, PlatformClient
 from onecode.network.merchant import CONSENT_MS, Merchant, build_unlink

@@ -13,9 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from network.faulty import NODES, SETTLE_S, FaultyNetwork, now_ms, wait_for
+from network.faulty import NODES, SETTLE_S, FaultyNetwork, wait_for
 from network.history import Chain, Did, History, Verdict, longest_gap_ms
 from network.load import Load
+from onecode.host.clock import now_ms
 
 COLUMNS = (
     "what was done",

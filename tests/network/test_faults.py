@@ -17,13 +17,14 @@ import pytest
 
 from network import shifted_engine
 from network.cables import Cables
-from network.faulty import BOUND_MS, NODES, TWIN, now_ms, wait_for
+from network.faulty import BOUND_MS, NODES, TWIN, wait_for
 from network.history import Chain, NodeEnd, Verdict, check
 from network.load import pause
 from network.scenario import Scenarios
+from onecode.host.clock import now_ms
+from onecode.host.keyring import load_key
 from onecode.node.blocks import load_block, load_header, load_state
 from onecode.node.store import open_reader
-from onecode.platform.keyring import load_key
 from onecode.proof.header import Validator, merkle_root
 
 pytestmark = pytest.mark.timeout(600)

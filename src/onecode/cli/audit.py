@@ -13,9 +13,9 @@ import click
 
 from onecode.cli.code import read_file
 from onecode.cli.console import OnecodeGroup, console
-from onecode.cli.merchant import now_ms
 from onecode.cli.verify import CHAIN_WORD, SOLO_WORD, root_key, trust_file_chain
 from onecode.errors import Malformed, Misconfigured
+from onecode.host.clock import now_ms
 
 if TYPE_CHECKING:
     from onecode.network.audit import Credential, Summary
@@ -67,8 +67,8 @@ def _credential(
     url: str | None, config: Path | None, chain: str | None, key: Path | None, member: str | None, observer: str | None
 ) -> tuple[str, Credential]:
     """The node's address, and how requests to it are signed."""
+    from onecode.host.keyring import load_key
     from onecode.platform.config import load_config
-    from onecode.platform.keyring import load_key
     from onecode.query.requests import MEMBER_HEADER, OBSERVER_HEADER, member_header, observer_header
 
     if config is not None:

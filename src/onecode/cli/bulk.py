@@ -20,7 +20,7 @@ def publish_many(file: Path, client: PlatformClient) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from onecode.cli.merchant import now_ms
+    from onecode.host.clock import now_ms
     from onecode.network.bulk import Journal, publish_rows, read_rows
 
     rows, journal = read_rows(file), Journal(file)

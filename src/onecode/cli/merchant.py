@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import click
 from onecode.cli.code import payload_of
 from onecode.cli.console import OnecodeGroup, console, pairs
 from onecode.errors import Declined, Malformed
+from onecode.host.clock import now_ms
 from onecode.record.payment import SERVICE_PAY
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 CHAIN_ID = "solo-onecode"  # of the network that `onecode up` makes
 _KEYS = click.Path(path_type=Path, file_okay=False)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @click.group(cls=OnecodeGroup)

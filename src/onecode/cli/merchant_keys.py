@@ -10,8 +10,9 @@ import click
 
 from onecode.cli.code import write_file
 from onecode.cli.console import console, pairs
-from onecode.cli.merchant import merchant, now_ms
+from onecode.cli.merchant import merchant
 from onecode.errors import Declined, Misconfigured
+from onecode.host.clock import now_ms
 
 if TYPE_CHECKING:
     from onecode.network.client import Submitted
@@ -69,9 +70,9 @@ def order(
     from onecode.code.currency import find_currency, parse_amount_minor
     from onecode.code.image import png_bytes, terminal_text
     from onecode.code.label import OrderTerms, StaticLabel, build_dynamic
+    from onecode.host.keyring import load_key
     from onecode.network.merchant import load_merchant
     from onecode.network.merchant_keys import ORDER_FILE
-    from onecode.platform.keyring import load_key
 
     found, unit = load_merchant(directory), find_currency(currency)
     if not (directory / ORDER_FILE).exists():
@@ -157,11 +158,11 @@ def recovered(directory: Path, node: str) -> None:
     """
     import dataclasses
 
+    from onecode.host.keyring import load_key
     from onecode.network.client import NodeClient
     from onecode.network.merchant import load_merchant
     from onecode.network.merchant_keys import NEXT_FILE, build_orderkeys, make_order_key
     from onecode.network.merchant_sending import Effect, settle_pending, submit_signed
-    from onecode.platform.keyring import load_key
 
     found = settle_pending(load_merchant(directory), NodeClient(node))
     if not (directory / NEXT_FILE).exists():

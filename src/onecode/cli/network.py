@@ -15,7 +15,6 @@ import click
 
 from onecode.cli.code import read_file, write_file
 from onecode.cli.console import OnecodeGroup, console, pairs
-from onecode.cli.merchant import now_ms
 from onecode.cli.network_words import (
     begin_ms,
     ceremony_terms,
@@ -26,6 +25,7 @@ from onecode.cli.network_words import (
     word_plain,
 )
 from onecode.errors import Malformed, Misconfigured
+from onecode.host.clock import now_ms
 
 if TYPE_CHECKING:
     from onecode.network.ceremony import VerifiedCeremony
@@ -59,8 +59,8 @@ def network() -> None:
 @click.option("--observer", is_flag=True, help="An auditor's node without a vote; no platform.")
 def keys(data: Path, chain_id: str, name: str, observer: bool) -> None:
     """Make all keys of this organisation, here. Nothing is sent anywhere."""
+    from onecode.host.keyring import load_key
     from onecode.network.organisation import OrganisationPlaces, create_member, create_observer, node_id_in
-    from onecode.platform.keyring import load_key
 
     places = OrganisationPlaces(data.absolute())
     if observer:

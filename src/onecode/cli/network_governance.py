@@ -11,10 +11,10 @@ import click
 
 from onecode.cli.code import read_file
 from onecode.cli.console import OnecodeGroup, console
-from onecode.cli.merchant import now_ms
 from onecode.cli.network import DATA, FILE, network, opened, require_member
 from onecode.cli.network_words import SIMULATED_BUILD
 from onecode.errors import Declined, Malformed
+from onecode.host.clock import now_ms
 
 if TYPE_CHECKING:
     from onecode.network.client import NodeClient
@@ -34,9 +34,9 @@ def _node(organisation: Organisation) -> NodeClient:
 
 def _propose(data: Path, build: Build) -> None:
     """Propose what `build` makes of the chain's state; this is the proposer's approval too."""
+    from onecode.host.keyring import load_key
     from onecode.network.governance import Governor, submit_proposal
     from onecode.network.proposals import Proposals, fetch_proposal
-    from onecode.platform.keyring import load_key
     from onecode.proof.leaves import Role
 
     places, organisation = opened(data)
@@ -202,9 +202,9 @@ def rules(version: int, height: int, data: Path) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def approve(proposal: str, data: Path, yes: bool) -> None:
     """Show PROPOSAL (its id) and approve it by this organisation's governance key."""
+    from onecode.host.keyring import load_key
     from onecode.network.governance import Governor, approve_proposal
     from onecode.network.proposals import fetch_proposal
-    from onecode.platform.keyring import load_key
     from onecode.proof.leaves import Role
 
     places, organisation = opened(data)
@@ -239,7 +239,7 @@ def proposals(proposal: str | None, data: Path) -> None:
 
 def _reader(places: OrganisationPlaces, organisation: Organisation) -> Callable[[str, str], dict[str, str]]:
     """Headers that prove a member, for a method and a path."""
-    from onecode.platform.keyring import load_key
+    from onecode.host.keyring import load_key
     from onecode.proof.leaves import Role
     from onecode.query.requests import MEMBER_HEADER, member_header
 

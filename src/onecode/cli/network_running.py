@@ -12,7 +12,6 @@ import click
 
 from onecode.cli.code import read_file, write_file
 from onecode.cli.console import console, pairs
-from onecode.cli.merchant import now_ms
 from onecode.cli.network import (
     DATA,
     DIRECTORY,
@@ -27,6 +26,7 @@ from onecode.cli.network import (
 )
 from onecode.cli.network_words import SIMULATED_BUILD, node_plain
 from onecode.errors import Misconfigured, Unreachable
+from onecode.host.clock import now_ms
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from onecode.cli.code import read_file
 from onecode.cli.console import console, pairs
-from onecode.cli.merchant import now_ms
 from onecode.errors import Malformed
+from onecode.host.clock import now_ms
 
 if TYPE_CHECKING:
     from onecode.network.ceremony import Ceremony, GenesisSignature, VerifiedCeremony, VerifiedJoin, VerifiedNode

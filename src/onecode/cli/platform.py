@@ -12,9 +12,9 @@ import click
 from onecode.cli.bulk import publish_many
 from onecode.cli.code import read_file
 from onecode.cli.console import OnecodeGroup, console, pairs
-from onecode.cli.merchant import now_ms
 from onecode.cli.wallet import money
 from onecode.errors import Malformed, Misconfigured
+from onecode.host.clock import now_ms
 
 if TYPE_CHECKING:
     from onecode.network.client import PlatformClient

@@ -27,14 +27,14 @@ _FILE = click.Path(path_type=Path)
 @click.option("--file", "file", type=_FILE, help="Begin from this trust file of the own platform.")
 def trust(directory: Path, renew: bool, file: Path | None) -> None:
     """Show what the wallet in DIRECTORY believes in, since when and how long; take a new trust file."""
+    from onecode.host.clock import now_ms
     from onecode.network.wallets import fetch_trust, profile_of, renew_trust
-    from onecode.wallet.client import clock_ms
     from onecode.wallet.store import WalletStore
 
     profile = profile_of(directory)
     if renew or file is not None:
         renew_trust(directory, read_file(file) if file is not None else fetch_trust(profile))
-    plain = trust_plain(WalletStore(directory), clock_ms())
+    plain = trust_plain(WalletStore(directory), now_ms())
     console().show(plain, pairs(*plain.items()))
 
 

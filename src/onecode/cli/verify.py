@@ -10,9 +10,9 @@ import click
 
 from onecode.cli.code import read_file
 from onecode.cli.console import OnecodeGroup, console, pairs
-from onecode.cli.merchant import now_ms
 from onecode.cli.wallet import money, receipt_plain
 from onecode.errors import Malformed, Untrusted
+from onecode.host.clock import now_ms
 
 if TYPE_CHECKING:
     from onecode.proof.checkpoint import VerifiedCheckpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-TRUSTED = ("errors.py", "wire.py", "kinds.py", "schema.py", "record", "proof", "query", "attest", "enclave")
+TRUSTED = ("errors.py", "wire.py", "kinds.py", "schema.py", "host", "record", "proof", "query", "attest", "enclave")
 
 
 def code_measurement() -> bytes:

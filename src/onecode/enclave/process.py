@@ -27,8 +27,9 @@ import uvloop
 from onecode.attest.software import SoftwareAttester
 from onecode.enclave.core import Enclave, EnclaveSettings
 from onecode.enclave.measure import code_measurement
-from onecode.enclave.serving import now_ms, serve_parent, serve_worker
+from onecode.enclave.serving import serve_parent, serve_worker
 from onecode.errors import Malformed, Misconfigured, OnecodeError
+from onecode.host.clock import now_ms
 from onecode.proof.trust import verify_trust_file
 from onecode.wire import SigningKey
 

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -26,15 +25,12 @@ from onecode.enclave.frames import (
     unpack,
 )
 from onecode.errors import Malformed, OnecodeError
+from onecode.host.clock import now_ms
 from onecode.query.messages import HeaderView
 from onecode.schema import parse
 
 Handler = Callable[[int, bytes], bytes]
 ACK = b"+"
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def control_handler(enclave: Enclave, workers: Sequence[socket.socket]) -> Handler:

@@ -10,7 +10,6 @@ import secrets
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from onecode.errors import (
     json_object,
     printable,
 )
+from onecode.host.clock import now_ms
 from onecode.keys.config import KeysConfig, load_config
 from onecode.keys.service import KeyService, Limits
 from onecode.proof.governance import ENCLAVE_POLICY_KEY
@@ -48,10 +48,6 @@ from onecode.wire import SigningKey
 
 CBOR = "application/cbor"
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def read_secret(path: str) -> bytes:

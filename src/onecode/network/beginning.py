@@ -7,13 +7,13 @@ which its enclave, key service, platform and wallets start.
 from __future__ import annotations
 
 from onecode.errors import Untrusted
+from onecode.host.files import load_private, save_private
+from onecode.host.keyring import load_key
 from onecode.network.ceremony import VerifiedCeremony
 from onecode.network.client import NodeClient
 from onecode.network.newest import require_genesis_validators
 from onecode.network.organisation import Organisation, OrganisationPlaces
-from onecode.platform.files import load_private, save_private
 from onecode.platform.genesis import ANCHOR_CERTIFICATE_FILE
-from onecode.platform.keyring import load_key
 from onecode.platform.trust import TRUSTING_PERIOD_MS, build_trust_file
 from onecode.proof.leaves import Role
 from onecode.proof.light import Trust, require_fresh, trusted_state, verify_header

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 
 from onecode.errors import Declined, Misconfigured
+from onecode.host.files import save_private
+from onecode.host.keyring import load_key
 from onecode.network.armour import armour, parse_armoured
 from onecode.network.ceremony import (
     Ceremony,
@@ -18,8 +20,6 @@ from onecode.network.ceremony import (
     verify_signatures,
 )
 from onecode.network.organisation import OBSERVER, Organisation, OrganisationPlaces, load_admission, make_node_request
-from onecode.platform.files import save_private
-from onecode.platform.keyring import load_key
 from onecode.proof.leaves import Role
 from onecode.schema import to_plain
 

@@ -15,6 +15,7 @@ from types import TracebackType
 import onecode
 from onecode.enclave.measure import code_measurement
 from onecode.errors import Misconfigured, Unreachable
+from onecode.host.clock import now_ms
 from onecode.network import setup
 from onecode.network.client import NodeClient, PlatformClient
 from onecode.network.governance import (
@@ -154,7 +155,7 @@ class LocalNetwork:
         self._wait_ready([self._start_node(node) for node in self.plan.nodes])
         view = self._first_header()
         for platform in self.plan.platforms:
-            believe(self.places, self.plan, platform, view, setup.clock_ms())
+            believe(self.places, self.plan, platform, view, now_ms())
             setup.write_trust_file(self.places, platform, view)
         for node in self.plan.nodes:
             setup.write_enclave_config(self.places, self.plan, node)
@@ -305,18 +306,18 @@ class LocalNetwork:
         platform = plan_platform(slug, name)
         admission = setup.create_keys(self.places, self.plan, platform, secrets.token_bytes)
         platform = dataclasses.replace(platform, root=admission.root.hex())
-        now_ms = setup.clock_ms()
-        return platform, self._propose(admission_proposal(admission, secrets.token_bytes(16), now_ms), now_ms)
+        at_ms = now_ms()
+        return platform, self._propose(admission_proposal(admission, secrets.token_bytes(16), at_ms), at_ms)
 
     def approve(self, slug: str, proposal: bytes) -> None:
         """A platform's approval of a proposal."""
         governor = self._governor(self.plan.platform(slug))
-        approve_proposal(self.plan.chain_id, self.node, governor, proposal, setup.clock_ms())
+        approve_proposal(self.plan.chain_id, self.node, governor, proposal, now_ms())
 
     def join(self, platform: PlatformPlan) -> None:
         """Start an admitted platform; returns when it is ready and the enclave has its keys."""
         view = parse(HeaderView, self.node.newest_header(), path="header")
-        believe(self.places, self.plan, self.plan.platforms[0], view, setup.clock_ms())
+        believe(self.places, self.plan, self.plan.platforms[0], view, now_ms())
         setup.write_trust_file(self.places, platform, view)
         self.plan = self.plan.with_platform(platform)
         save_plan(self.places, self.plan)
@@ -325,8 +326,8 @@ class LocalNetwork:
 
     def assign_scheme(self, guid: str, slug: str, sub_objects: tuple[str, ...]) -> None:
         """By vote of all platforms, `slug` speaks for another scheme's labels; returns when that is in force."""
-        now_ms = setup.clock_ms()
-        self._decide(scheme_proposal(guid, self.identity(slug), sub_objects, secrets.token_bytes(16), now_ms), now_ms)
+        at_ms = now_ms()
+        self._decide(scheme_proposal(guid, self.identity(slug), sub_objects, secrets.token_bytes(16), at_ms), at_ms)
 
     def _decide(self, proposal: Proposal, now_ms: int) -> None:
         """Propose, have it approved by as many as it takes, and wait until it is in force."""
@@ -345,8 +346,8 @@ class LocalNetwork:
         upgraded = dataclasses.replace(self.plan, measurement=code_measurement().hex())
         if upgraded == self.plan:
             return
-        now_ms, measurements = setup.clock_ms(), (setup.measurement_of(upgraded),)
-        self._decide(policy_proposal(measurements, secrets.token_bytes(16), now_ms), now_ms)
+        at_ms, measurements = now_ms(), (setup.measurement_of(upgraded),)
+        self._decide(policy_proposal(measurements, secrets.token_bytes(16), at_ms), at_ms)
         self.plan = upgraded
         save_plan(self.places, self.plan)
 

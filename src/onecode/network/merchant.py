@@ -13,8 +13,8 @@ from pathlib import Path
 
 from onecode.code.identity import merchant_id, merchant_text, prefix_of, recovery_hash
 from onecode.errors import Misconfigured
-from onecode.platform.files import load_private, save_private
-from onecode.platform.keyring import load_key, save_key
+from onecode.host.files import load_private, save_private
+from onecode.host.keyring import load_key, save_key
 from onecode.registry.transactions import (
     Consent,
     Kind,

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from onecode.errors import Misconfigured
+from onecode.host.files import load_private, save_private
+from onecode.host.keyring import load_key, save_key
 from onecode.network.merchant import (
     CONTROLLER_FILE,
     RECOVERY_FILE,
@@ -14,8 +16,6 @@ from onecode.network.merchant import (
     Merchant,
     build_signed,
 )
-from onecode.platform.files import load_private, save_private
-from onecode.platform.keyring import load_key, save_key
 from onecode.registry.transactions import (
     Body,
     Kind,

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from onecode.errors import Misconfigured, OnecodeError, Unreachable
+from onecode.host.files import load_private, save_private
 from onecode.network.client import NodeClient, Submitted
 from onecode.network.merchant import Merchant, save_merchant
 from onecode.network.merchant_keys import NEXT_FILE, take_next_controller
-from onecode.platform.files import load_private, save_private
 from onecode.registry.results import ADMISSION_MAX
 from onecode.wire import sha256
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from onecode.enclave.measure import code_measurement
 from onecode.errors import Misconfigured
+from onecode.host.files import save_private
+from onecode.host.keyring import load_key
 from onecode.network.ceremony import VerifiedCeremony, node_id_of
 from onecode.network.organisation import OBSERVER, Organisation, OrganisationPlaces, node_id_in
 from onecode.network.plan import COMETBFT
 from onecode.network.wallets import PROFILE_FILE, WalletProfile, save_profile
-from onecode.platform.files import save_private
 from onecode.platform.genesis import key_service_key_options, server_key_options
-from onecode.platform.keyring import load_key
 from onecode.proof.light import Trust
 
 _ONE_MACHINE = {

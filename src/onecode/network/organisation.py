@@ -14,6 +14,8 @@ from typing import Any
 
 from onecode.code.identity import platform_id
 from onecode.errors import Misconfigured
+from onecode.host.files import load_private, save_private
+from onecode.host.keyring import SEED_BYTES, load_key, save_key
 from onecode.network.ceremony import (
     JoinBody,
     JoinRequest,
@@ -25,9 +27,7 @@ from onecode.network.ceremony import (
     sign_join,
     sign_node,
 )
-from onecode.platform.files import load_private, save_private
 from onecode.platform.genesis import ROOT_KEY_FILE, TRUST_FILE, create_platform_keys, key_file
-from onecode.platform.keyring import SEED_BYTES, load_key, save_key
 from onecode.proof.governance import Admission
 from onecode.proof.leaves import PlatformNode, Role
 from onecode.schema import Text, from_plain, to_plain

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from onecode.errors import Declined, Misconfigured
+from onecode.host.files import save_private
+from onecode.host.keyring import SEED_BYTES, load_key, save_key
 from onecode.network.client import NodeClient, Submitted
 from onecode.network.governance import TRANSACTION_VALID_MS
 from onecode.network.organisation import Organisation, OrganisationPlaces
 from onecode.network.proposals import load_leaf
-from onecode.platform.files import save_private
 from onecode.platform.genesis import ANCHOR_CERTIFICATE_FILE, ANCHOR_DAYS
-from onecode.platform.keyring import SEED_BYTES, load_key, save_key
 from onecode.proof.governance import DAY_MS
 from onecode.proof.leaves import KeyState, PlatformKey, PlatformLeaf, PlatformNode, Role
 from onecode.proof.map import Section

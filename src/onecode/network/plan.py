@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onecode.errors import Misconfigured, Unreachable
-from onecode.platform.files import load_private, save_private
+from onecode.host.files import load_private, save_private
 
 PLAN_FILE = "network.json"
 HOST = "127.0.0.1"

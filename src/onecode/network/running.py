@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from onecode.errors import Misconfigured, OnecodeError, Unreachable
+from onecode.host.clock import now_ms
+from onecode.host.files import save_private
 from onecode.network.beginning import believe_newest, own_trust, write_trust
 from onecode.network.ceremony import VerifiedCeremony
 from onecode.network.client import NodeClient, PlatformClient
@@ -23,8 +25,6 @@ from onecode.network.options import host_port, local_node_url, write_enclave, wr
 from onecode.network.organisation import MEMBER, NODE, OBSERVER, Organisation, OrganisationPlaces
 from onecode.network.plan import find_engine, require_free
 from onecode.network.processes import Child, stop_children
-from onecode.network.setup import clock_ms
-from onecode.platform.files import save_private
 from onecode.proof.light import Trust
 from onecode.proof.trust import verify_trust_file
 
@@ -88,7 +88,7 @@ class Run:
 
     def _holds(self) -> bool:
         """Whether its own trust file holds."""
-        return own_trust(self._places, self._organisation, clock_ms()) is not None
+        return own_trust(self._places, self._organisation, now_ms()) is not None
 
     def _wait_trust(self, given: bytes | None, told: Callable[[str], None]) -> None:
         said_s = time.monotonic()
@@ -105,8 +105,8 @@ class Run:
             time.sleep(POLL_S)
 
     def _believe(self, given: bytes | None) -> None:
-        view = believe_newest(self._places, self._organisation, self._ceremony, given, clock_ms(), self.node)
-        write_trust(self._places, view, clock_ms())
+        view = believe_newest(self._places, self._organisation, self._ceremony, given, now_ms(), self.node)
+        write_trust(self._places, view, now_ms())
 
     def keep(self) -> None:
         """Start again what has ended, a second later; call it again and again."""
@@ -148,7 +148,7 @@ class Run:
         try:
             given = PlatformClient(url).trust_file()
             root = bytes.fromhex(organisation.root)
-            verify_trust_file(given, root, organisation.chain_id, clock_ms(), allow_solo=False)
+            verify_trust_file(given, root, organisation.chain_id, now_ms(), allow_solo=False)
             save_private(self._places.trust, given, replace=True)
         except OnecodeError as error:
             told(f"no newer trust file from {url}: {error}")

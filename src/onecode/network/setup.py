@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,9 @@ from typing import Any
 from onecode.code.identity import platform_id
 from onecode.enclave.measure import code_measurement
 from onecode.errors import Misconfigured
+from onecode.host.clock import now_ms
+from onecode.host.files import save_private
+from onecode.host.keyring import load_key, save_key
 from onecode.network.plan import (
     COMETBFT,
     HOST,
@@ -30,7 +32,6 @@ from onecode.node.blocks import load_proven
 from onecode.node.engine_home import node_id
 from onecode.node.solo import Solo
 from onecode.node.store import open_writer
-from onecode.platform.files import save_private
 from onecode.platform.genesis import (
     ANCHOR_CERTIFICATE_FILE,
     TRUST_FILE,
@@ -39,7 +40,6 @@ from onecode.platform.genesis import (
     key_service_key_options,
     server_key_options,
 )
-from onecode.platform.keyring import load_key, save_key
 from onecode.platform.trust import build_trust_file
 from onecode.proof.governance import DEFAULT_PARAMETERS, Admission, Measurement, ValidatorLeaf
 from onecode.proof.leaves import PlatformNode, Role
@@ -53,11 +53,6 @@ from onecode.wire import SigningKey
 
 ENCLAVE_FILE = "enclave.json"
 KIND_SIMULATED = "software"
-
-
-def clock_ms() -> int:
-    """Milliseconds since the epoch, UTC."""
-    return time.time_ns() // 1_000_000
 
 
 def create_network(places: Places, plan: NetworkPlan, entropy: Callable[[int], bytes]) -> NetworkPlan:
@@ -108,7 +103,7 @@ def create_keys(
         chain_id=plan.chain_id,
         name=platform.name,
         entropy=entropy,
-        now_ms=clock_ms(),
+        now_ms=now_ms(),
         url=platform.url,
         key_service_url=platform.key_service_url,
         nodes=platform_nodes(places, plan, platform),
@@ -138,7 +133,7 @@ def _genesis(places: Places, plan: NetworkPlan, admissions: tuple[Admission, ...
     """The first state. Where the engines decide, each validator belongs to the platform that operates its node."""
     return Genesis(
         chain_id=plan.chain_id,
-        time_ms=clock_ms(),
+        time_ms=now_ms(),
         parameters=dataclasses.replace(DEFAULT_PARAMETERS, governance_delay_ms=plan.governance_delay_ms),
         platforms=admissions,
         validators=tuple(
@@ -164,7 +159,7 @@ def advance_chain(places: Places, plan: NetworkPlan) -> HeaderView:
         key=load_key(places.validator_key(NODE)),
         chain_id=plan.chain_id,
         genesis=parse_genesis(places.genesis.read_bytes()),
-        clock_ms=clock_ms,
+        clock_ms=now_ms,
     )
     try:
         solo.start()
@@ -183,7 +178,7 @@ def write_trust_file(places: Places, platform: PlatformPlan, view: HeaderView) -
     certificate = parse(AnchorCertificate, raw, path="anchor_certificate")
     anchor = load_role_key(places, platform, Role.ANCHOR)
     path = places.platform(platform.slug) / TRUST_FILE
-    save_private(path, build_trust_file(view, certificate, anchor, clock_ms()).encoded(), replace=True)
+    save_private(path, build_trust_file(view, certificate, anchor, now_ms()).encoded(), replace=True)
     return path
 
 

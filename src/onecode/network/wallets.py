@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 
 from onecode.errors import Misconfigured
+from onecode.host.clock import now_ms
+from onecode.host.files import save_private
 from onecode.network.client import PlatformClient
-from onecode.platform.files import save_private
-from onecode.wallet.client import clock_ms
 from onecode.wallet.config import WalletConfig
 from onecode.wallet.headers import TrustSettings
 from onecode.wallet.renewal import renew
@@ -105,7 +105,7 @@ def fetch_trust(profile: WalletProfile) -> bytes:
     return PlatformClient(profile.platform_url).trust_file()
 
 
-def renew_trust(directory: Path, trust_file: bytes, now_ms: Callable[[], int] = clock_ms) -> None:
+def renew_trust(directory: Path, trust_file: bytes, now_ms: Callable[[], int] = now_ms) -> None:
     """Begin from a newer trust file, also where the wallet's own header is past its period, or the chain forked."""
     config = profile_of(directory).config(trust_file)
     settings = TrustSettings(config.platform_root, config.chain_id, config.allow_solo, config.header_age_ms_max)

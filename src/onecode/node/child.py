@@ -8,17 +8,11 @@ import json
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
 BEAT_S = 0.5
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch, UTC."""
-    return time.time_ns() // 1_000_000
 
 
 def die_with_parent(parent: int) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onecode.errors import Misconfigured, OnecodeError, Unreachable
+from onecode.host.clock import now_ms
 from onecode.node.abci_server import AbciServer
 from onecode.node.blocks import StoredBlock, load_block, load_header, load_place, load_state
 from onecode.node.decided import save_decided
@@ -267,7 +268,7 @@ class Comet:
         """Note how the engine stands; how far its peers are only with `lag`."""
         status = rpc.status()
         found = {
-            "engine_asked_ms": time.time_ns() // 1_000_000,
+            "engine_asked_ms": now_ms(),
             "engine_height": status.height,
             "engine_first_block": status.first_block,
             "engine_peers": status.peers,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from onecode.enclave.frames import EnclaveStatus, FrameKind
 from onecode.errors import OnecodeError, Unreachable
-from onecode.node.child import now_ms
+from onecode.host.clock import now_ms
 from onecode.node.link import Done, Link, LinkLimits
 from onecode.node.view import Head, header_update_bytes, platform_parts, platforms_part_bytes
 from onecode.proof.light import Trust, trusted_state

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from onecode.errors import Declined, Malformed, OnecodeError, Unreachable, Untrusted
+from onecode.host.clock import now_ms
 from onecode.node.blocks import load_block, load_first, load_header, load_state
-from onecode.node.child import now_ms
 from onecode.node.config import NodeConfig
 from onecode.node.decided import Decided, OpenBlock
 from onecode.node.routes import CBOR, Reply, Request, Response, Streaming, hex_bytes, uint

@@ -11,8 +11,8 @@ import onecode
 from onecode.attest.evidence import SIMULATED_KINDS
 from onecode.enclave.frames import EnclaveStatus
 from onecode.errors import Misconfigured, OnecodeError, Unreachable
+from onecode.host.clock import now_ms
 from onecode.node.blocks import load_first
-from onecode.node.child import now_ms
 from onecode.node.config import NodeConfig
 from onecode.node.enclave_port import EnclavePort, enclave_down
 from onecode.node.engine_home import NODE_ID_FILE

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from onecode.enclave.frames import FrameKind, Refusal, unpack
 from onecode.errors import Malformed, Misconfigured, OnecodeError, Unreachable
+from onecode.host.clock import now_ms
 from onecode.node.blocks import load_state
-from onecode.node.child import keep_beating, now_ms, say_ready, stop_event
+from onecode.node.child import keep_beating, say_ready, stop_event
 from onecode.node.comet import Comet, CometConfig
 from onecode.node.config import NodeConfig
 from onecode.node.engine_home import EngineSettings, StateSync

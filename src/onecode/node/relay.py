@@ -13,9 +13,9 @@ import httpx
 from onecode.attest.release import ReleaseRequest, SealedGrant
 from onecode.enclave.frames import EnclaveStatus, EvidenceReply, EvidenceRequest, FrameKind, Lease
 from onecode.errors import Malformed, OnecodeError, Unreachable, answer_error, json_object
+from onecode.host.clock import now_ms
 from onecode.node.addresses import require_callable
 from onecode.node.blocks import load_header
-from onecode.node.child import now_ms
 from onecode.node.config import NodeConfig
 from onecode.node.link import Link
 from onecode.node.store import ReaderStore

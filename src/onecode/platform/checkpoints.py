@@ -13,8 +13,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from onecode.errors import Declined, Misconfigured, Unreachable
+from onecode.host.files import save_private
 from onecode.platform.context import Platform
-from onecode.platform.files import save_private
 from onecode.platform.header_hashes import follow_headers, load_header_hashes
 from onecode.platform.schema import CheckpointRow, CountersignatureRow, ReceiptRow, WitnessedRow
 from onecode.platform.trust import build_trust_file

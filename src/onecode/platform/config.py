@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from onecode.code.currency import BY_ALPHA
 from onecode.code.identity import platform_id
 from onecode.errors import Misconfigured
-from onecode.platform.files import load_private
+from onecode.host.files import load_private
 from onecode.wire import CHAIN_ID_CHARS_MAX
 
 OPERATOR_TOKEN_CHARS_MIN = 24

@@ -14,7 +14,7 @@ from onecode.attest.epochs import (
     parse_stored_epochs,
 )
 from onecode.errors import Declined
-from onecode.platform.files import load_private, save_private
+from onecode.host.files import load_private, save_private
 
 
 def create_epochs(path: Path, entropy: Callable[[int], bytes]) -> dict[int, StoredEpoch]:

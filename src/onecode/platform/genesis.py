@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from onecode.host.files import save_private
+from onecode.host.keyring import SEED_BYTES, save_key
 from onecode.platform.epochs import create_epochs
-from onecode.platform.files import save_private
-from onecode.platform.keyring import SEED_BYTES, save_key
 from onecode.proof.governance import DAY_MS, Admission
 from onecode.proof.leaves import KeyState, PlatformKey, PlatformNode, Role
 from onecode.proof.trust import certify_anchor

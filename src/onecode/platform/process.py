@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import httpx
 import uvicorn
 
 from onecode.errors import Misconfigured, OnecodeError
+from onecode.host.clock import now_ms
 from onecode.platform.app import PlatformApp
 from onecode.platform.chain import Chain
 from onecode.platform.config import PlatformConfig, load_config
@@ -43,11 +43,6 @@ LINKS_CHECKED_EVERY_MS = 5_000
 SHUTDOWN_S = 2
 
 log = logging.getLogger(__name__)
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch, UTC."""
-    return time.time_ns() // 1_000_000
 
 
 def load_header(database: Database) -> HeaderView | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from onecode.errors import Misconfigured, Untrusted
+from onecode.host.files import FILE_BYTES_MAX, load_private
 from onecode.platform.config import PlatformConfig
-from onecode.platform.files import FILE_BYTES_MAX, load_private
 from onecode.platform.keyring import Keyring
 from onecode.proof.governance import DAY_MS
 from onecode.proof.light import Trust, trusted_state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from onecode.code.identity import prefix_of
 from onecode.code.image import read_one
 from onecode.code.reading import Code, ForeignCode, parse_code
 from onecode.errors import Declined, Misconfigured, Untrusted
+from onecode.host.clock import now_ms
 from onecode.proof.governance import SchemeLeaf, scheme_key
 from onecode.proof.leaves import ALIASES_MAX
 from onecode.proof.map import Section
@@ -40,11 +40,6 @@ class Scan:
     code: Code | ForeignCode
 
 
-def clock_ms() -> int:
-    """Milliseconds since the epoch, UTC."""
-    return time.time_ns() // 1_000_000
-
-
 class Wallet:
     """One payer's wallet over one directory. Use it as an async context manager."""
 
@@ -54,7 +49,7 @@ class Wallet:
         directory: Path,
         *,
         http: httpx.AsyncClient | None = None,
-        now: Callable[[], int] = clock_ms,
+        now: Callable[[], int] = now_ms,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         if not config.node_urls:

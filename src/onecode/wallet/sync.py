@@ -10,10 +10,11 @@ from types import TracebackType
 import httpx
 
 from onecode.code.reading import Code, ForeignCode
+from onecode.host.clock import now_ms
 from onecode.query.messages import MatchMode
 from onecode.query.verify import VerifiedRecord
 from onecode.record.receipt import Order
-from onecode.wallet.client import Scan, Wallet, clock_ms
+from onecode.wallet.client import Scan, Wallet
 from onecode.wallet.config import WalletConfig
 from onecode.wallet.nodes import Failure
 from onecode.wallet.pay import VerifiedReceipt
@@ -31,7 +32,7 @@ class SyncWallet:
         directory: Path,
         *,
         http: httpx.AsyncClient | None = None,
-        now: Callable[[], int] = clock_ms,
+        now: Callable[[], int] = now_ms,
     ) -> None:
         self._runner = asyncio.Runner()
         self._wallet = Wallet(config, directory, http=http, now=now)

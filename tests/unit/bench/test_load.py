@@ -12,6 +12,8 @@ import pytest
 from bench.load import Load, Target, measure, parse_response, percentile, read_bodies, report, request_bytes
 from bench.queries import frames
 
+pytestmark = pytest.mark.clock
+
 
 class Server(socketserver.ThreadingTCPServer):
     """Answers each request with its own body, in two packets; 503 where the body says so."""

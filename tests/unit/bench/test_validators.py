@@ -19,11 +19,14 @@ from bench.stages import STAGES, Registry, Stages
 from bench.timeline import SPANS, Timed, frame_bytes, parse_frame, spans_ms
 from bench.validators import CHAIN_ID, Validator
 from bench.withdrawals import Withdrawn
-from bench.world import EPOCH, PLATFORMS, now_ms, platforms_of
+from bench.world import EPOCH, PLATFORMS, platforms_of
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
+from onecode.host.clock import now_ms
 from onecode.record.envelope import RecordIds, open_envelope, verify_commitment, verify_signed_record
 from onecode.record.payment import SERVICE_PAY
+
+pytestmark = pytest.mark.clock
 
 DAY_MS = 86_400_000
 

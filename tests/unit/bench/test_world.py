@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from bench.world import CHAIN_ID, PLATFORMS, Rows, identity, now_ms, platforms_of
+import pytest
+from bench.world import CHAIN_ID, PLATFORMS, Rows, identity, platforms_of
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
+from onecode.host.clock import now_ms
 from onecode.proof.leaves import LinkList, MerchantEntry, links_hash
 from onecode.record.envelope import RecordIds, open_envelope, verify_commitment, verify_signed_record
 from onecode.record.payment import parse_terms
 from onecode.schema import parse
 from onecode.wire import sha256
+
+pytestmark = pytest.mark.clock
 
 DAY_MS = 86_400_000
 

@@ -11,9 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from onecode.cli.main import cli
+from onecode.host.clock import now_ms
 from unit.platform.conftest import keys, node  # noqa: F401 # fixtures
 from unit.platform.test_checkpoints import LATER_MS, Three, pay
-from unit.platform.world import OPERATOR, Keys, Node, now_ms
+from unit.platform.world import OPERATOR, Keys, Node
+
+pytestmark = pytest.mark.clock
 
 
 def run(*words: object, exit_code: int = 0) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from onecode.registry.transactions import Consent, SignedConsent
 from onecode.schema import parse
 from onecode.wire import Domain, verify_signature
 
+pytestmark = pytest.mark.clock
+
 LABEL = [
     "--name",
     "Lanzhou Noodle House",

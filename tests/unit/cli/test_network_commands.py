@@ -18,6 +18,8 @@ from onecode.cli.main import cli
 from onecode.registry.genesis import parse_genesis
 from onecode.wire import sha256
 
+pytestmark = pytest.mark.clock
+
 NAMES = ("Alder", "Birch")
 FOUNDED = datetime.now(UTC).replace(microsecond=0)  # keys that the commands make end relative to now
 LATER = FOUNDED + timedelta(days=1)

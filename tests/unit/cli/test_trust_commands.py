@@ -25,7 +25,7 @@ def run(*words: str | Path) -> tuple[int, dict[str, Any]]:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab(tmp_path / "wallet")
     monkeypatch.setattr("onecode.cli.verify.now_ms", lambda: NOW_MS)
-    monkeypatch.setattr("onecode.wallet.client.clock_ms", lambda: NOW_MS)
+    monkeypatch.setattr("onecode.host.clock.now_ms", lambda: NOW_MS)
     other = Chain()
     other.entry_changes = {"consent_serial": 7}
     wallet = made.wallet(Node(other), Node(made.chain))

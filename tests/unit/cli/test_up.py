@@ -14,6 +14,8 @@ from onecode.network import setup
 from onecode.network.local import LocalNetwork, default_plan, validators_plan
 from onecode.network.plan import Places
 
+pytestmark = pytest.mark.clock
+
 
 @pytest.fixture(autouse=True)
 def no_signal_handlers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 from onecode.enclave.measure import code_measurement
 from onecode.enclave.process import load_config as load_enclave
 from onecode.errors import Misconfigured, Unreachable
+from onecode.host.files import save_private
 from onecode.keys.config import load_config as load_keys
 from onecode.network.beginning import own_trust
 from onecode.network.ceremony import VerifiedCeremony, verify_ceremony, verify_join
@@ -37,9 +38,10 @@ from onecode.network.running import Run, running_pid, stop_running
 from onecode.network.wallets import load_profile
 from onecode.node.config import load_config as load_node
 from onecode.platform.config import load_config as load_platform
-from onecode.platform.files import save_private
 from unit.network.founders import CHAIN_ID, FOUR, founded
 from unit.registry.world import START_MS
+
+pytestmark = pytest.mark.clock
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 from onecode.errors import Unreachable
 from onecode.network.processes import Child, _descendants, _runs, kill_tree, node_processes, stop_children
 
+pytestmark = pytest.mark.clock
+
 READY = "import sys, time, json\nprint('noise')\nprint(json.dumps({'ready': True, 'url': 'x'}), flush=True)\n"
 
 

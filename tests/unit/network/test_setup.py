@@ -12,6 +12,8 @@ import pytest
 
 from onecode.enclave.process import load_config as load_enclave_config
 from onecode.errors import Untrusted
+from onecode.host.clock import now_ms
+from onecode.host.keyring import load_key
 from onecode.keys.config import load_config as load_keys_config
 from onecode.network import setup
 from onecode.network.local import validators_plan
@@ -20,11 +22,12 @@ from onecode.network.plan import NetworkPlan, Places
 from onecode.node.config import load_config as load_node_config
 from onecode.node.engine_home import node_id
 from onecode.platform.config import load_config as load_platform_config
-from onecode.platform.keyring import load_key
 from onecode.query.messages import HeaderView
 from onecode.registry.genesis import Genesis, parse_genesis
 from onecode.schema import to_plain
 from vectors.proof_chain import ABSENT, make_header, signed_by, validator_set
+
+pytestmark = pytest.mark.clock
 
 
 @pytest.fixture
@@ -99,22 +102,22 @@ def founded(network: tuple[Places, NetworkPlan]) -> tuple[Places, NetworkPlan]:
 
 def view(plan: NetworkPlan, height: int, names: Sequence[int] = (1, 2, 3, 4), **changes: object) -> HeaderView:
     """A header of this chain, signed now by the validators of these names."""
-    now_ms, members = setup.clock_ms(), validator_set(names)
+    at_ms, members = now_ms(), validator_set(names)
     header = make_header(
-        height, members, **{"chain_id": plan.chain_id, "time_ns": (now_ms - 60_000 + height) * 1_000_000} | changes
+        height, members, **{"chain_id": plan.chain_id, "time_ns": (at_ms - 60_000 + height) * 1_000_000} | changes
     )
-    return HeaderView(header=signed_by(header, list(names), [now_ms] * len(names)), validators=members)
+    return HeaderView(header=signed_by(header, list(names), [at_ms] * len(names)), validators=members)
 
 
 def refusal(places: Places, plan: NetworkPlan, shown: HeaderView) -> str:
     with pytest.raises(Untrusted) as caught:
-        believe(places, plan, plan.platforms[0], shown, setup.clock_ms())
+        believe(places, plan, plan.platforms[0], shown, now_ms())
     return caught.value.code
 
 
 def test_the_first_header_is_believed_by_the_validators_of_the_genesis(founded: tuple[Places, NetworkPlan]) -> None:
     places, plan = founded
-    believe(places, plan, plan.platforms[0], view(plan, 2), setup.clock_ms())
+    believe(places, plan, plan.platforms[0], view(plan, 2), now_ms())
     assert refusal(places, plan, view(plan, 2, (1, 2, 3, 5))) == "network.validators"
     assert refusal(places, plan, view(plan, 2, (1, 2, 3))) == "network.validators"
     assert refusal(places, plan, view(plan, 2, chain_id="another")) == "header.chain_id"
@@ -132,14 +135,14 @@ def test_a_later_header_is_believed_from_the_trust_file(founded: tuple[Places, N
         setup.write_trust_file(places, platform, view(plan, 2))
     first = plan.platforms[0]
     later = view(plan, 9, (1, 2, 3, 5))  # one of four was replaced meanwhile: not those of the genesis any more
-    believe(places, plan, first, later, setup.clock_ms())
+    believe(places, plan, first, later, now_ms())
     assert refusal(places, plan, view(plan, 9, (1, 5, 6, 7))) == "header.not_enough_trust"
     assert refusal(places, plan, view(plan, 1)) == "header.not_higher"
 
 
 def test_a_trust_file_that_has_ended_is_begun_anew_from_the_genesis(founded: tuple[Places, NetworkPlan]) -> None:
     places, plan = founded
-    first, month_ago_ns = plan.platforms[0], (setup.clock_ms() - 30 * 86_400_000) * 1_000_000
+    first, month_ago_ns = plan.platforms[0], (now_ms() - 30 * 86_400_000) * 1_000_000
     setup.write_trust_file(places, first, view(plan, 2, time_ns=month_ago_ns))
-    believe(places, plan, first, view(plan, 9), setup.clock_ms())
+    believe(places, plan, first, view(plan, 9), now_ms())
     assert refusal(places, plan, view(plan, 9, (1, 2, 3, 5))) == "network.validators"

@@ -26,6 +26,8 @@ from onecode.registry.results import Result
 from onecode.wire import sha256
 from unit.registry.world import START_MS, World, signing_key
 
+pytestmark = pytest.mark.clock
+
 
 @pytest.fixture
 def short() -> Iterator[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from onecode.errors import OnecodeError, Untrusted
-from onecode.node.child import now_ms
+from onecode.host.clock import now_ms
 from onecode.node.members import Members
 from onecode.node.routes import Request
 from onecode.node.view import load_head
@@ -19,6 +19,8 @@ from onecode.registry.map import update
 from onecode.wire import SigningKey
 from unit.node.test_view import prove_state
 from unit.registry.world import CHAIN, World
+
+pytestmark = pytest.mark.clock
 
 KEY = SigningKey.from_seed(b"o" * 32)
 PATH = "/v1/members/blocks/1"

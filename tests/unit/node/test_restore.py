@@ -31,6 +31,8 @@ from onecode.wire import sha256
 from unit.node.test_abci_application import Engine, last
 from unit.registry.world import Merchant
 
+pytestmark = pytest.mark.clock
+
 CHUNK_BYTES = 1_000
 STATE = (Table.NODES, Table.VALUES, Table.LINKS, Table.ENVELOPES)
 PEER = "a1" * 20

@@ -15,6 +15,8 @@ import pytest
 from onecode.errors import Misconfigured
 from onecode.node.supervision import Child
 
+pytestmark = pytest.mark.clock
+
 BEATING = (
     "import time\nprint('{\"ready\": true}', flush=True)\nwhile True:\n  print('{}', flush=True); time.sleep(0.02)"
 )

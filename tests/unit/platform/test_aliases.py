@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from onecode.host.clock import now_ms
 from onecode.platform.aliases import AliasRequest, bind_alias
 from onecode.platform.outbox import Sender
 from onecode.platform.process import open_platform
@@ -28,7 +29,9 @@ from onecode.registry.transactions import (
 from onecode.schema import from_plain, to_plain
 from unit.platform.test_merchants import Lossy, lossy
 from unit.platform.test_payments import code_of
-from unit.platform.world import CHAIN_ID, Keys, Merchant, Node, Server, now_ms
+from unit.platform.world import CHAIN_ID, Keys, Merchant, Node, Server
+
+pytestmark = pytest.mark.clock
 
 __all__ = ["lossy"]  # the fixture
 

@@ -13,23 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
+from onecode.host.clock import now_ms
 from onecode.proof.trust import verify_trust_file
 from onecode.query.credential import parse_credential
 from onecode.query.requests import DEVICE_KEY_HEADER, device_header
 from unit.platform.test_payments import code_of
-from unit.platform.world import (
-    CHAIN_ID,
-    OPENING,
-    Keys,
-    Merchant,
-    Node,
-    Payer,
-    Server,
-    enrol,
-    key_proof,
-    new_key,
-    now_ms,
-)
+from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server, enrol, key_proof, new_key
+
+pytestmark = pytest.mark.clock
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from onecode.errors import Malformed, OnecodeError, Unreachable, Untrusted
+from onecode.host.clock import now_ms
 from onecode.platform.checkpoints import cut_checkpoint, load_checkpoints
 from onecode.platform.countersign_requests import verify_word
 from onecode.platform.header_hashes import follow_headers
@@ -44,7 +45,9 @@ from onecode.wire import sha256
 from unit.platform.test_evidence import export
 from unit.platform.test_partners import Road
 from unit.platform.test_refunds import refund
-from unit.platform.world import CHAIN_ID, DAY_MS, Keys, Node, Payer, Server, new_key, now_ms
+from unit.platform.world import CHAIN_ID, DAY_MS, Keys, Node, Payer, Server, new_key
+
+pytestmark = pytest.mark.clock
 
 PATH = "/v1/checkpoints/countersign"
 PERIOD_MS = 300  # below what a configuration may say
@@ -382,8 +385,8 @@ def test_who_may_ask_and_under_which_keys(three: Three, keys: list[Keys]) -> Non
 
 
 def _root(keys: Keys) -> Any:
+    from onecode.host.keyring import load_key
     from onecode.platform.genesis import ROOT_KEY_FILE
-    from onecode.platform.keyring import load_key
 
     return load_key(keys.directory / ROOT_KEY_FILE)
 

@@ -13,11 +13,14 @@ import pytest
 
 from onecode.attest.epochs import EPOCHS_MAX, StoredEpoch, encode_epochs, parse_epochs
 from onecode.errors import Declined, Misconfigured
+from onecode.host.files import save_private
+from onecode.host.keyring import load_key, save_key
 from onecode.platform.config import PlatformConfig, load_config, parse_config
 from onecode.platform.epochs import create_epochs, current_epoch, erase_epochs, load_epochs, rotate_epochs
-from onecode.platform.files import save_private
-from onecode.platform.keyring import load_key, load_keyring, save_key
+from onecode.platform.keyring import load_keyring
 from unit.platform.world import Keys, new_key
+
+pytestmark = pytest.mark.clock
 
 OPTIONS: dict[str, Any] = {
     "chain_id": "solo-x",

@@ -20,6 +20,8 @@ from onecode.platform.connections import Bounded
 from unit.platform.test_payments import code_of
 from unit.platform.world import Keys, Node, Payer, Server
 
+pytestmark = pytest.mark.clock
+
 
 @contextmanager
 def process_of(keys: Keys, node: Node, directory: Path, **changes: Any) -> Iterator[str]:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from onecode.errors import Unreachable
+from onecode.host.clock import now_ms
 from onecode.node.blocks import StoredBlock, stored_result
 from onecode.node.decided import save_decided
 from onecode.platform.payments import pay
@@ -35,7 +36,9 @@ from onecode.registry.narrowing import NARROWING_HEADER
 from onecode.registry.results import Result
 from onecode.wire import sha256
 from unit.platform.test_partners import Pair
-from unit.platform.world import CHAIN_ID, Keys, Merchant, Node, Payer, Server, now_ms
+from unit.platform.world import CHAIN_ID, Keys, Merchant, Node, Payer, Server
+
+pytestmark = pytest.mark.clock
 
 TRANSACTION = b"decided"
 

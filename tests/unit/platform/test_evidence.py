@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onecode.errors import Declined, Malformed, OnecodeError, Untrusted
+from onecode.host.clock import now_ms
 from onecode.network.client import NodeClient
 from onecode.network.evidence import add_trace
 from onecode.platform.process import save_header
@@ -37,7 +38,9 @@ from onecode.record.receipt import (
 )
 from onecode.record.schema import parse_record
 from onecode.schema import parse
-from unit.platform.world import CHAIN_ID, Keys, Node, Payer, Server, new_key, now_ms
+from unit.platform.world import CHAIN_ID, Keys, Node, Payer, Server, new_key
+
+pytestmark = pytest.mark.clock
 
 
 @dataclasses.dataclass

@@ -10,6 +10,8 @@ from onecode.platform import links
 from onecode.platform.links import LinkKeeper
 from unit.platform.world import Keys, Node, Server
 
+pytestmark = pytest.mark.clock
+
 
 def states(server: Server) -> dict[str, str]:
     return {row["merchant"]: row["state"] for row in server.operator("GET", "/v1/merchants").json()}

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from sqlalchemy import select
 
 from onecode.errors import Declined, Unreachable
+from onecode.host.clock import now_ms
 from onecode.platform.chain import Outcome
 from onecode.platform.epochs import current_epoch, load_epochs
 from onecode.platform.merchants import publish, withdraw
@@ -25,7 +26,9 @@ from onecode.registry.results import Result
 from onecode.schema import parse
 from onecode.wire import SigningKey
 from unit.platform.test_payments import code_of
-from unit.platform.world import CHAIN_ID, Keys, Merchant, Node, Payer, Server, now_ms
+from unit.platform.world import CHAIN_ID, Keys, Merchant, Node, Payer, Server
+
+pytestmark = pytest.mark.clock
 
 
 class Lossy(httpx.BaseTransport):

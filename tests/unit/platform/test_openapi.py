@@ -20,6 +20,8 @@ from onecode.platform.operations import OPERATIONS
 from unit.platform.conformance import faults, response_faults
 from unit.platform.world import Merchant, Payer, Server
 
+pytestmark = pytest.mark.clock
+
 METHODS = {"get", "post", "put", "delete"}
 
 

@@ -11,6 +11,8 @@ from onecode.errors import Unreachable
 from onecode.platform.partner_post import post_to_partner
 from unit.platform.world import Server
 
+pytestmark = pytest.mark.clock
+
 
 class Nowhere(httpx.BaseTransport):
     """Notes where a request was to go, and goes nowhere."""

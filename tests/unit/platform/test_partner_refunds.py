@@ -24,6 +24,8 @@ from unit.platform.test_payments import code_of
 from unit.platform.test_refunds import refund
 from unit.platform.world import CHAIN_ID, OPENING, Payer
 
+pytestmark = pytest.mark.clock
+
 __all__ = ["alpha_payer", "pair"]  # fixtures
 REFUNDS_PATH = "/v1/partner/refunds"
 DECLINED = {"type": "about:blank", "title": "Declined", "status": 409, "detail": "no", "code": "refund.differs"}

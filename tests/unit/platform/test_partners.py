@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from onecode.host.clock import now_ms
 from onecode.platform.partner_payments import build_notice
 from onecode.platform.schema import NoticeKind, NoticeRow, PartnerRecord, RecordRow
 from onecode.proof.leaves import Role
@@ -26,7 +27,9 @@ from onecode.record.receipt import (
 from onecode.schema import parse
 from unit.platform.test_payments import code_of
 from unit.platform.test_refunds import refund
-from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server, now_ms
+from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server
+
+pytestmark = pytest.mark.clock
 
 PARTNER_PATH = "/v1/partner/payments"
 

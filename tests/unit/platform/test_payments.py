@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from onecode.errors import Unreachable
+from onecode.host.clock import now_ms
 from onecode.platform.payments import pay
 from onecode.proof.leaves import Role
 from onecode.query.credential import parse_credential
@@ -19,7 +20,9 @@ from onecode.record.envelope import SignedRecord
 from onecode.record.payment import TipMode
 from onecode.record.receipt import PaymentRequest, PaymentState, SignedReceipt, verify_receipt
 from onecode.schema import parse, to_plain
-from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server, now_ms, terms
+from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server, terms
+
+pytestmark = pytest.mark.clock
 
 
 def code_of(response: Any) -> tuple[int, str]:

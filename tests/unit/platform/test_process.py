@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from onecode.errors import Misconfigured, Untrusted
+from onecode.host.clock import now_ms
 from onecode.platform.config import PlatformConfig
 from onecode.platform.context import Platform
 from onecode.platform.database import FILE
@@ -25,7 +26,9 @@ from onecode.platform.process import load_header, main, open_platform, save_head
 from onecode.platform.trust import load_trust
 from onecode.proof.checkpoint import parse_checkpoint, verify_checkpoint_chain
 from onecode.proof.header import merkle_root
-from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server, now_ms
+from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server
+
+pytestmark = pytest.mark.clock
 
 
 @contextmanager

@@ -9,12 +9,15 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
+from onecode.host.clock import now_ms
 from onecode.platform.schema import RefundRow
 from onecode.record.payment import TipMode
 from onecode.record.receipt import SignedRefund, verify_refund
 from onecode.schema import parse, to_plain
 from unit.platform.test_payments import code_of
-from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server, now_ms, terms
+from unit.platform.world import CHAIN_ID, OPENING, Keys, Merchant, Node, Payer, Server, terms
+
+pytestmark = pytest.mark.clock
 
 
 def refund(server: Server, payment: str, key: str, **body: Any) -> httpx.Response:

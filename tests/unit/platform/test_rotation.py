@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from onecode.cli.main import cli
 from onecode.errors import Declined
+from onecode.host.clock import now_ms
 from onecode.platform.epochs import create_epochs, load_epochs
 from onecode.platform.merchants import publish
 from onecode.platform.rotation import AGAIN_MS
@@ -22,7 +23,9 @@ from onecode.record.schema import parse_record
 from onecode.registry.transactions import Kind, PlatformEpoch, SignerKind
 from onecode.schema import parse
 from unit.platform.test_payments import code_of
-from unit.platform.world import OPERATOR, Keys, Merchant, Node, Payer, Server, now_ms
+from unit.platform.world import OPERATOR, Keys, Merchant, Node, Payer, Server
+
+pytestmark = pytest.mark.clock
 
 LEAD_MS = 20_000  # short, since the node refuses requests that are signed a minute ahead
 

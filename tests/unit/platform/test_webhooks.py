@@ -18,11 +18,14 @@ import httpx
 import pytest
 
 from onecode.errors import Malformed, Unreachable
+from onecode.host.clock import now_ms
 from onecode.platform.webhook_target import parse_webhook_url, resolve_target
 from onecode.platform.webhooks import WebhookSender, sign_delivery
 from unit.platform.test_exchange import Trickle
 from unit.platform.test_payments import code_of
-from unit.platform.world import Keys, Merchant, Node, Payer, Server, now_ms
+from unit.platform.world import Keys, Merchant, Node, Payer, Server
+
+pytestmark = pytest.mark.clock
 
 
 class Receiver:

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,9 @@ import uvicorn
 
 from onecode.code.identity import merchant_id, platform_id, recovery_hash
 from onecode.code.label import OrderTerms, StaticLabel, build_dynamic
+from onecode.host.clock import now_ms
+from onecode.host.files import save_private
+from onecode.host.keyring import load_key
 from onecode.node.api import NodeApi, writer_down
 from onecode.node.config import parse_config as parse_node_config
 from onecode.node.http import HttpServer
@@ -28,7 +30,6 @@ from onecode.node.store import StoreConfig, open_writer
 from onecode.platform.app import PlatformApp
 from onecode.platform.config import PlatformConfig, load_config
 from onecode.platform.context import Platform
-from onecode.platform.files import save_private
 from onecode.platform.genesis import (
     ANCHOR_CERTIFICATE_FILE,
     EPOCH_KEY_FILE,
@@ -37,7 +38,6 @@ from onecode.platform.genesis import (
     create_platform_keys,
     key_file,
 )
-from onecode.platform.keyring import load_key
 from onecode.platform.outbox import Sender
 from onecode.platform.process import open_notices, open_platform
 from onecode.platform.trust import build_trust_file
@@ -70,10 +70,6 @@ CHAIN_ID = "solo-platform"
 OPERATOR = "operator-token-of-the-tests"
 DAY_MS = 24 * 3600 * 1000
 OPENING = {"EUR": 100_000, "JPY": 50_000}
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def new_key() -> SigningKey:

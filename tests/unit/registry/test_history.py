@@ -23,6 +23,8 @@ from unit.registry.history import digest, long_history
 from unit.registry.test_results import SCENARIOS
 from unit.registry.world import CHAIN, PAY, World
 
+pytestmark = pytest.mark.clock
+
 
 def test_the_history_holds_every_kind() -> None:
     assert {parse_transaction(raw)[1].kind for raw in long_history().history} == set(Kind)

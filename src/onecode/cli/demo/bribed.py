@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from onecode.cli.demo.directory import play_ordinary, search_disk
 from onecode.cli.demo.hostile import BribedNode, Lie, honest
 from onecode.cli.demo.stage import A, B, Stage, Stopwatch
+from onecode.host.clock import now_ms
 from onecode.proof.header import (
     BlockId,
     Commit,
@@ -206,7 +207,7 @@ def _elsewhere(bribed: BribedNode) -> Lie:
         )
         block = BlockId(hash=header_hash(header), parts_total=1, parts_hash=header_hash(header))
         commit = Commit(height=header.height, round=0, block_id=block, votes=())
-        timestamp_ns = time.time_ns()
+        timestamp_ns = now_ms() * 1_000_000
         vote = CommitVote(
             flag=VoteFlag.COMMIT,
             validator_address=validators.validators[0].address,

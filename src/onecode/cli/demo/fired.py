@@ -6,9 +6,9 @@ import time
 
 from onecode.cli.demo.stage import CURRENCY, NAMES, A, B, Stage, Stopwatch
 from onecode.errors import Declined
+from onecode.host.clock import now_ms
 from onecode.network.merchant import build_unlink
 from onecode.network.merchant_sending import Effect, submit_signed
-from onecode.network.setup import clock_ms
 from onecode.query.messages import MatchMode
 from onecode.record.payment import SERVICE_PAY
 from onecode.wallet.pay import build_order
@@ -28,7 +28,7 @@ def play(stage: Stage) -> None:
             stage.shop, submitted = submit_signed(
                 stage.shop,
                 network.node,
-                lambda shop: build_unlink(shop, platform, SERVICE_PAY, clock_ms()),
+                lambda shop: build_unlink(shop, platform, SERVICE_PAY, now_ms()),
                 Effect.SERIAL,
             )
             accepted = time.perf_counter()

@@ -12,11 +12,11 @@ from onecode.code.image import png_bytes
 from onecode.code.label import OrderTerms, StaticLabel, build_dynamic
 from onecode.code.tlv import DataObject, join_objects
 from onecode.errors import Declined
+from onecode.host.clock import now_ms
 from onecode.network.agreement import alias_body
 from onecode.network.aliases import choose_alias, fetch_aliases, hand_over_alias
 from onecode.network.merchant_keys import build_orderkeys, make_order_key
 from onecode.network.merchant_sending import Effect, submit_signed
-from onecode.network.setup import clock_ms
 from onecode.wallet.pay import build_order
 
 AMOUNT_MINOR, REFERENCE = 23_00, "TABLE-7"
@@ -37,7 +37,7 @@ def _pay_an_order_once(stage: Stage) -> None:
     with story.step("The shop lets its till sign orders: one key, by a transaction of its own") as step:
         key = make_order_key(stage.shop, secrets.token_bytes)
         stage.shop, submitted = submit_signed(
-            stage.shop, network.node, lambda shop: build_orderkeys(shop, (key.public,), clock_ms()), Effect.NONE
+            stage.shop, network.node, lambda shop: build_orderkeys(shop, (key.public,), now_ms()), Effect.NONE
         )
         story.require(submitted.code == 0, f"the registry refused: {submitted.name}")
         label = StaticLabel(
@@ -49,7 +49,7 @@ def _pay_an_order_once(stage: Stage) -> None:
             name=SHOP,
             city=CITY,
         )
-        terms = OrderTerms(AMOUNT_MINOR, REFERENCE, clock_ms() + QUARTER_HOUR_MS)
+        terms = OrderTerms(AMOUNT_MINOR, REFERENCE, now_ms() + QUARTER_HOUR_MS)
         picture = png_bytes(build_dynamic(label, terms, key.sign_bytes, stage.shop.chain_id))
         step.note = f"a code for {money(AMOUNT_MINOR, CURRENCY)}, reference {REFERENCE}, good for 15 minutes"
     with stage.wallet(A, Stopwatch()) as wallet:
@@ -76,7 +76,7 @@ def _pay_an_old_label(stage: Stage) -> None:
         step.note = f"scheme {SCHEME}; governance delay 1.5 s here, 1 h in production"
     with story.step(f"The shop consents, and {NAMES[A]} binds the old label on its counter to it") as step:
         alias = choose_alias(fetch_aliases(network.node, label, stage.shop.prefix))
-        handed = hand_over_alias(stage.shop, alias, clock_ms())
+        handed = hand_over_alias(stage.shop, alias, now_ms())
         bound = network.operator(A).bind_alias(*alias_body(dict(handed)))
         story.require(bound["state"] == "done", f"the alias is {bound['state']}")
         step.note = "an alias, proven on chain; the label itself stays as it is"

@@ -12,12 +12,12 @@ import httpx
 
 from onecode.cli.demo.story import Story
 from onecode.cli.wallet import money
+from onecode.host.clock import now_ms
 from onecode.network.agreement import build_agreement, hand_over
 from onecode.network.client import PlatformClient
 from onecode.network.local import LocalNetwork
 from onecode.network.merchant import CONSENT_MS, Merchant
 from onecode.network.plan import NetworkPlan, plan_network
-from onecode.network.setup import clock_ms
 from onecode.network.wallets import enroll_wallet, open_wallet
 from onecode.query.messages import MatchMode
 from onecode.record.payment import SERVICE_PAY
@@ -112,9 +112,9 @@ class Stage:
         """A platform signs the shop, with the shop's consent, and publishes its record."""
         story, network, name = self.story, self.network, NAMES[slug]
         with story.step(f"{name} signs the shop and publishes its own record") as step:
-            handed = hand_over(self.shop, network.identity(slug), SERVICE_PAY, clock_ms(), CONSENT_MS)
+            handed = hand_over(self.shop, network.identity(slug), SERVICE_PAY, now_ms(), CONSENT_MS)
             operator = network.operator(slug)
-            signed = operator.sign(build_agreement(_record(slug, audience), handed, clock_ms()))
+            signed = operator.sign(build_agreement(_record(slug, audience), handed, now_ms()))
             self.till_tokens[slug] = signed["till_token"]
             with story.timed("publish: seal, send, decide, prove"):
                 published = operator.publish(self.shop.id.hex())
@@ -180,7 +180,7 @@ def _record(slug: str, audience: list[str]) -> dict[str, Any]:
         "legal_name": "Lanzhou Noodle House Ltd (made up)",
         "display_name": SHOP,
         "kyb_level": "basic",
-        "kyb_checked_ms": clock_ms(),
+        "kyb_checked_ms": now_ms(),
         "mcc": MCC,
         "country": COUNTRY,
         "city": CITY,
