@@ -1,7 +1,9 @@
 # Onecode. Needs Python >= 3.11 with venv, make and git; everything else comes hash-locked into .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-network test lint types unit process test-crash test-network bench format docs lock cometbft clean
+# Compiled modules are kept: a test starts hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+.PHONY: help setup demo demo-network test lint types unit process test-calendar test-crash test-network bench format docs lock cometbft clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +26,7 @@ demo: $(RUNTIME) ## Start a local network and pay once
 demo-network: $(RUNTIME) cometbft ## The story on four validators, one of which is killed and comes back
 	$(BIN)/onecode demo --validators 4
 
-test: lint types unit process ## All checks and tests
+test: lint types unit test-calendar process ## All checks and tests
 
 lint: $(DEV) ## Ruff: rules and format
 	$(BIN)/ruff check .
@@ -40,6 +42,12 @@ process: $(DEV) ## Tests that start real processes, one at a time
 	@if find $(SERIAL) -name 'test_*.py' 2>/dev/null | grep -q .; then \
 		$(BIN)/python -m pytest $(wildcard $(SERIAL)); \
 	else echo 'no process tests yet'; fi
+
+test-calendar: $(DEV) ## Tests that read a clock, on other days: tomorrow, in 400 days, on 29 February 2028
+	@for day in +1 +400 2028-02-29; do \
+		ONECODE_CALENDAR=$$day PYTHONPATH=tests/calendar $(BIN)/python -m pytest -q -n 2 \
+			$$(grep -rl --include='test_*.py' 'pytestmark = pytest.mark.clock' tests) || exit 1; \
+	done
 
 test-crash: $(DEV) ## 50 kills of random processes under load instead of 10 (ONECODE_CRASH_SEED=n repeats a run)
 	ONECODE_CRASH_ROUNDS=$${ONECODE_CRASH_ROUNDS:-50} $(BIN)/python -m pytest -s tests/integration/test_kill.py
