@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count, pairwise
+from itertools import count, pairwise, product
 from pathlib import Path
 
 import httpx
@@ -21,15 +21,16 @@ from integration.abci_process import STORE
 from integration.engine_network import (
     BINARY,
     CHAIN_ID,
+    HEARTBEAT_MS,
     Load,
     Member,
     Network,
-    now_ms,
     publish,
     require_engine,
     wait_for,
 )
 from integration.node_network import Process
+from onecode.host.clock import now_ms
 from onecode.node.blocks import load_block, load_header, load_proven, load_state, stored_result
 from onecode.node.solo_chain import data_hash, results_hash
 from onecode.node.store import open_writer
@@ -91,6 +92,34 @@ def test_one_validator_under_kill(directory: Path) -> None:
         network.stop()
         reader.close()
     assert len(load_of_publishes.acknowledged) >= 8 * ROUNDS
+    check_store(member, network.genesis, load_of_publishes)
+
+
+@pytest.mark.timeout(600)
+def test_a_crash_before_between_and_after_finalize_block_and_commit(directory: Path) -> None:
+    network = Network(directory, 1, clients=4)
+    member = network.members[0]
+    network.start()
+    reader = member.reader()
+    load_of_publishes = Load(network, member, reader)
+    try:
+        for call, when in product(("FINALIZE_BLOCK", "COMMIT"), ("before", "after")):
+            load_of_publishes.wait_for_more(4)
+            member.kill("both")
+            member.options["crash"] = [call, when, 5]  # after the handshake, under load
+            member.start()
+            wait_for(lambda: member.application is not None and member.application.poll() is not None, "the crash")
+            assert member.application is not None and member.application.returncode == -signal.SIGKILL
+            member.kill("both")
+            del member.options["crash"]
+            member.start()
+        load_of_publishes.wait_for_more(4)
+        load_of_publishes.stop()
+        wait_for(lambda: _headers_are_whole(reader), "every header in the store")
+    finally:
+        load_of_publishes.stop()
+        network.stop()
+        reader.close()
     check_store(member, network.genesis, load_of_publishes)
 
 
@@ -170,6 +199,38 @@ def test_four_validators_with_one_down(directory: Path) -> None:
         network.stop()
     for member in network.members:
         check_store(member, network.genesis, load_of_publishes)
+
+
+@pytest.mark.timeout(600)
+def test_an_idle_chain_makes_heartbeats_and_nothing_else(directory: Path) -> None:
+    watched_ms, bound_ms = 8 * HEARTBEAT_MS, 5 * HEARTBEAT_MS
+    network = Network(directory, 4, clients=1)
+    network.start()
+    readers = [member.reader() for member in network.members]
+    try:
+        wait_for(lambda: all(_height(reader) > 2 for reader in readers), "the first heartbeats")
+        begin, until_ms, ages_ms = _height(readers[0]), now_ms() + watched_ms, []
+        while now_ms() < until_ms:
+            ages_ms += [now_ms() - _newest_signed_ms(reader) for reader in readers]
+            time.sleep(0.1)
+        end = _height(readers[0])
+        with readers[0].snapshot() as view:
+            blocks = [load_block(view, height) for height in range(begin + 1, end + 1)]
+    finally:
+        for reader in readers:
+            reader.close()
+        network.stop()
+    assert max(ages_ms) < bound_ms
+    assert 2 <= len(blocks) <= watched_ms // HEARTBEAT_MS + 1
+    assert all(block is not None and not block.transactions for block in blocks)
+
+
+def _newest_signed_ms(reader) -> int:  # type: ignore[no-untyped-def]
+    with reader.snapshot() as view:
+        proven, first = load_proven(view), load_header(view, 1)
+    assert proven is not None and first is not None
+    trust = Trust(trusted_state(first.signed.header, first.validators))
+    return verify_header(proven.signed, proven.validators, trust, now_ms()).signed_ms
 
 
 def _wait_for_all(network: Network, height: int) -> None:
